@@ -38,7 +38,7 @@ from bot.operations.ports import ports_check
 from bot.policy.explain import explain
 from bot.policy.file import PolicyBroken
 from bot.policy.gate import Gate, Home, is_served
-from bot.policy.policy import list_ids
+from bot.policy.listed import list_ids
 from bot.settings import LoadedSettings, Settings
 from bot.slack.api import SlackWeb
 from bot.slack.checks import slack_checks
@@ -47,6 +47,7 @@ from bot.slack.checks.transport import address_check, http_check
 from bot.slack.memberships import Memberships
 from bot.slack.profiles import Profiles
 from bot.slack.traffic import SlackTraffic
+from bot.storage.audit_watch import examine_audit
 from bot.storage.chain_start import read_authenticity
 from bot.storage.examination import examine_storage
 
@@ -129,6 +130,7 @@ async def _list_checks(loaded: LoadedSettings, policy: Policy, stack: AsyncExitS
         network_check(settings),
         ports_check(settings),
         Check(part=Part.DATABASE, examine=partial(examine_storage, settings, datetime.now(UTC))),
+        Check(part=Part.AUDIT, examine=partial(examine_audit, settings)),
         *await _list_slack_checks(settings, policy, stack, comparison, url),
         *(_list_cloudflare_checks(settings, policy, stack, comparison) if settings.role is not Role.GATEWAY else ()),
         *_list_audit_checks(settings),

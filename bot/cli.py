@@ -351,13 +351,12 @@ def _told_why_not() -> Iterator[None]:
     """End with the fix if the audit or its key cannot be used."""
     from bot.model.errors import StartRefused
     from bot.settings import SettingsError, find_no_settings
-    from bot.storage.audit_reading import AuditUnreadable
 
     try:
         yield
     except SettingsError as error:
         _refuse(*error.problems)
-    except (StartRefused, AuditUnreadable) as error:
+    except StartRefused as error:
         _refuse(str(error), *find_no_settings())
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -13,7 +14,8 @@ import aiohttp
 from bot.sandbox.blocks import JsonObject
 from bot.sandbox.cloudflare import FakeCloudflare
 from bot.sandbox.tokens import Behaviour, TokenKind, make_token
-from bot.sandbox.workspace import PATIENCE
+from bot.sandbox.workspace import PATIENCE, Message
+from bot.slack.messages.approval import APPROVE, DENY
 from tests.leaks import find_leaks
 from tests.scene import ADA, CROWD, GRACE, MALLORY, PLATFORM, Scene, is_result
 from tests.talkative import children, loggers_below_warning, tracked
@@ -32,6 +34,30 @@ SETTINGS: Final = {
     "R2_CREDENTIAL_AUDIT_KEY": AUDIT_KEY,
     "HTTPS_PROXY": f"http://{PROXY_LOGIN}@127.0.0.1:9",  # not used: the fakes are reached over plain http
 }
+
+
+_POLICY: Final = """
+[[rule]]
+users = ["{ada}"]
+buckets = ["eyes-*"]
+approvals = 1
+approvers = ["{grace}"]
+
+[[rule]]
+usergroups = ["{group}"]
+verbs = ["store", "check", "status", "history", "enable"]
+"""
+_DECISIONS: Final = {"eyes-approved": APPROVE, "eyes-denied": DENY, "eyes-late": None}
+
+
+def give_policy(environment: dict[str, str], directory: Path) -> None:
+    """Put a policy in the place of the lists, with buckets for which another person has to approve."""
+    group = environment.pop("R2_CREDENTIAL_ALLOWED_USERGROUPS")
+    environment.pop("R2_CREDENTIAL_ALLOW_ENABLE")
+    path = directory / "policy.toml"
+    path.write_text(_POLICY.format(ada=ADA, grace=GRACE, group=group), encoding="utf-8")
+    path.chmod(0o600)
+    environment["R2_CREDENTIAL_POLICY"] = str(path)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -190,17 +216,33 @@ async def go_all_ways(scene: Scene, marked: Marked) -> None:
             for at, (bucket, behaviour) in enumerate(zip(buckets, endings, strict=True))
         )
     )
+    await _ask_for_approvals(scene, marked)
     await _misplace(scene, marked)
     await _forge(scene, marked)
     await _send_what_nobody_expects(scene, marked)
     await _never_succeed(scene, marked)
     await _look_around(scene, marked)
-    for bucket in buckets:
+    for bucket in (*buckets, *_DECISIONS):
         await scene.slack.workspace.changes.wait_until(
             lambda bucket=bucket: scene.results(bucket) or None,  # type: ignore[misc]  # mypy cannot infer this lambda
             within=PATIENCE,
             what=bucket,
         )
+
+
+async def _ask_for_approvals(scene: Scene, marked: Marked) -> None:
+    """Have a token approved, one denied, and one that nobody decides on."""
+    for bucket, action_id in _DECISIONS.items():
+        scene.cloudflare.add_bucket(bucket)
+        await scene.submit(bucket, marked(Behaviour.GOOD))
+        request = await scene.slack.wait_for_message(PLATFORM, partial(_is_request, bucket))
+        await scene.slack.close(ADA, whole_stack=True)
+        if action_id is not None:
+            await scene.slack.click(GRACE, request, action_id)
+
+
+def _is_request(bucket: str, message: Message) -> bool:
+    return message.text.startswith("Approval needed") and f"`{bucket}`" in message.text
 
 
 async def _misplace(scene: Scene, marked: Marked) -> None:

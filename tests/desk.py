@@ -114,7 +114,9 @@ class Desk:
         )
         self.tables = LiveTables(parts)
         app = build_bolt_app(_routes(parts, self.tables), home)
-        ingress = Ingress(app, self.key_ring, ACCOUNT, self.clock, owner=Owner(self.web))
+        ingress = Ingress(
+            app, self.key_ring, ACCOUNT, self.clock, owner=Owner(self.web), fingerprint=AUTHENTICITY.fingerprint
+        )
         self.door = HttpIngress(ingress, [SignatureVerifier(self.slack.config.signing_secret)])
 
     async def know_catalogs(self, *more: str) -> None:

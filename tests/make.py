@@ -28,7 +28,8 @@ from bot.storage.schema import SUBMISSIONS
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 ACCOUNT = "5a4db0c0000000000000000000000001"
-CHAIN = AuditChain(Authenticity(["made up, and long enough for a key of the audit"]))
+AUDIT_KEY = "made-up-and-long-enough-for-a-key-of-the-audit"
+CHAIN = AuditChain(Authenticity([AUDIT_KEY]))
 LAKE = BucketKey(account_id=ACCOUNT, bucket="lake")
 TOKEN = TokenFacts(id="0f" * 16, owner=TokenKind.ACCOUNT, expires_at=NOW + timedelta(days=90))
 FINDINGS = Findings(token=TOKEN, unchecked=frozenset(), credential=CredentialStatus.PRESENT)

@@ -290,10 +290,13 @@ def test_the_webhooks_secret_is_printed(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 BAD_FILES: dict[str, tuple[Callable[[], object], str]] = {
-    "no file": (FILE.unlink, "there is no database here"),
+    "no file": (FILE.unlink, "there is no database of the bot here"),
     "no database": (lambda: FILE.write_bytes(b"x" * 5000), "cannot be read (SQLITE_NOTADB)"),
     "no table": (lambda: _run_sql("DROP TABLE audit"), "there is no audit in this database"),
-    "a newer version": (lambda: _run_sql("UPDATE alembic_version SET version_num = '9999'"), "a newer version of the"),
+    "a newer version": (
+        lambda: _run_sql("UPDATE alembic_version SET version_num = '9999'"),
+        "another version of the bot",
+    ),
     "open to others": (lambda: FILE.chmod(0o666), "cannot be used: "),
     "another table": (lambda: _run_sql("ALTER TABLE audit RENAME COLUMN task TO x"), "cannot be read (SQLITE_ERROR)"),
 }

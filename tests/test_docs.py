@@ -1,17 +1,20 @@
 """The documents name existing code, tests and files, and every setting; they and the code keep to the house words."""
 
+import ast
 import json
 import re
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
 from bot.settings import Settings
 
 ROOT = Path(__file__).parents[1]
+THREAT_MODEL = (ROOT / "docs" / "threat-model.md").read_text()
 CLAIMS = [
     line.strip("| ").split(" | ")
-    for line in (ROOT / "docs" / "threat-model.md").read_text().splitlines()
+    for line in THREAT_MODEL.partition("\n## The claims\n")[2].splitlines()
     if line.startswith("| ") and not line.startswith("| claim")
 ]
 DOCUMENTS = [ROOT / "README.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -31,17 +34,42 @@ WORDS_TO_LEAVE_OUT = {
 
 def _named(cell: str, root: Path) -> list[tuple[str, str]]:
     """Return the (file, name) pairs of a table cell that do not exist; a name belongs to the file written before it."""
-    missing, text, file = [], "", ""
+    missing, file, defined = [], "", set[str]()
     for word in re.findall(r"`([^`]+)`", cell):
         if word.startswith("make "):
-            continue
-        if word.endswith(".py"):
-            file = word
-            text = (root / file).read_text() if (root / file).exists() else ""
-        names = word.removesuffix(".py").split(".") if not word.endswith(".py") else []
-        if not text or not all(re.search(rf"\b(def|class) {name}\b|^{name}\b", text, re.MULTILINE) for name in names):
+            if word not in _targets():
+                missing.append(("Makefile", word))
+        elif word.endswith(".py"):
+            file, defined = word, _defined(root / word)
+            if not defined and not (root / word).exists():
+                missing.append((file, word))
+        elif word not in defined:
             missing.append((file, word))
     return missing
+
+
+def _targets() -> set[str]:
+    return {f"make {name}" for name in re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)}
+
+
+def _defined(path: Path) -> set[str]:
+    """Return what a module defines: functions, methods, classes, its own values, and `Class.member`."""
+    if not path.exists():
+        return set()
+    tree = ast.parse(path.read_text())
+    found = {name for statement in tree.body for name in _names_of(statement)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef):
+            members = {name for statement in node.body for name in _names_of(statement)}
+            found |= members | {f"{node.name}.{member}" for member in members}
+    return found
+
+
+def _names_of(statement: ast.stmt) -> list[str]:
+    if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        return [statement.name]
+    targets = statement.targets if isinstance(statement, ast.Assign) else [getattr(statement, "target", None)]
+    return [target.id for target in targets if isinstance(target, ast.Name)]
 
 
 @pytest.mark.parametrize("claim", CLAIMS, ids=[claim[0] for claim in CLAIMS])
@@ -51,13 +79,27 @@ def test_each_claim_names_existing_code_and_an_existing_test(claim: list[str]) -
 
     assert _named(kept_by, ROOT / "bot") == []
     assert _named(shown_by, ROOT / "tests") == []
-    assert "`" in shown_by
+    assert re.search(r"`test_\w+`|/test_\w+\.py`|`(attack|fuzz)/\w+\.py`|`make \w+`", shown_by)
+
+
+def test_no_claim_is_made_twice() -> None:
+    """And every room of the page has a table of them."""
+    names = [claim[0] for claim in CLAIMS]
+
+    assert len(names) == len(set(names))
+    assert all(
+        "| claim | kept by | shown by |" in room
+        for room in THREAT_MODEL.partition("\n## The claims\n")[2].split("\n### ")[1:]
+    )
 
 
 def test_the_check_above_can_fail() -> None:
-    """A missing function and a missing file are both found."""
+    """A missing function, method, file and target are all found, and so is a method of another class."""
     assert _named("`app.py` `Bot.no_such_thing`", ROOT / "bot") == [("app.py", "Bot.no_such_thing")]
     assert _named("`no_such_file.py`", ROOT / "bot") == [("no_such_file.py", "no_such_file.py")]
+    assert _named("`make nothing`", ROOT / "bot") == [("Makefile", "make nothing")]
+    assert _named("`sealing/hpke.py` `KeyRing.open`, `SealingKey.seal`", ROOT / "bot") == []
+    assert _named("`sealing/hpke.py` `SealingKey.open`", ROOT / "bot") == [("sealing/hpke.py", "SealingKey.open")]
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
@@ -66,6 +108,47 @@ def test_every_link_has_a_target(document: Path) -> None:
     links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", document.read_text())
 
     assert [link for link in links if not (document.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_link_into_a_page_has_its_heading(document: Path) -> None:
+    """A heading that was renamed leaves no link to the top of the page."""
+    links = re.findall(r"\]\(([^):#]*)#([^)]+)\)", document.read_text())
+
+    assert [
+        (page, anchor) for page, anchor in links if anchor not in _anchors(document.parent / page if page else document)
+    ] == []
+
+
+def _anchors(page: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_the_plan_of_the_house_has_every_room() -> None:
+    """A new package or module at the top of `bot/` gets its question on the page."""
+    page = (ROOT / "docs" / "architecture.md").read_text().partition("\n## The rooms\n")[2]
+    rooms = [
+        f"{path.name}/" if path.is_dir() else path.name
+        for path in (ROOT / "bot").iterdir()
+        if (path.is_dir() or path.suffix == ".py") and not path.name.startswith((".", "__"))
+    ]
+
+    assert [room for room in rooms if f"`{room}`" not in page] == []
+
+
+def test_every_host_that_is_called_is_on_both_pages() -> None:
+    """The operator's list of hosts is the one that security people read, and has the addresses of the settings."""
+    table = (
+        (ROOT / "docs" / "operations.md").read_text().partition("\n## What it must reach\n")[2].partition("\n\nA")[0]
+    )
+    section = (ROOT / "SECURITY.md").read_text().partition("\n## Where it connects\n")[2].partition("\n## ")[0]
+    host = r"`((?:[a-z-]+\.)+com)`"
+    defaults = {urlsplit(str(field.default)).hostname for field in Settings.model_fields.values()}
+
+    assert set(re.findall(host, table)) == set(re.findall(host, section))
+    assert set(re.findall(host, table)) >= {name for name in defaults if name} >= {"slack.com", "api.cloudflare.com"}
+    assert all("R2_CREDENTIAL_AUDIT_WEBHOOK" in page and "PostgreSQL" in page for page in (table, section))
 
 
 def test_the_readme_names_every_setting() -> None:

@@ -29,10 +29,10 @@ from bot.sandbox.slack import FakeSlack
 from bot.sealing.hpke import KeyRing, generate_private_key, load_private_keys
 from bot.slack.api import SlackWeb
 from bot.slack.inbound.connection import SocketModeConnection
-from bot.slack.inbound.ingress import Ingress
 from bot.slack.response_url import SlackPost
 from bot.slack.session import SlackClient, open_session
 from tests.clock import Clock
+from tests.ingress import make_ingress
 from tests.tls import Authority, ConnectProxy, make_authority, open_proxy, terminate_tls
 
 ADA = "U0ADA0001"
@@ -82,7 +82,7 @@ class Clients:
         key_ring = KeyRing(*load_private_keys(generate_private_key()))
         app = AsyncApp(client=self.web_client, signing_secret="made-up")
         connection = SocketModeConnection(
-            Ingress(app, key_ring, SANDBOX_ACCOUNT_ID, self.clock),
+            make_ingress(app, self.clock, key_ring, account_id=SANDBOX_ACCOUNT_ID),
             feel_pulse=lambda: None,
             app_token="xapp-made-up",
             web_client=self.web_client,

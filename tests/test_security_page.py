@@ -32,3 +32,19 @@ def test_the_command_names_the_maintainers() -> None:
         [git, "log", "-1", "--format=%an <%ae>"], cwd=ROOT, check=True, capture_output=True, text=True
     )
     assert re.fullmatch(r".+ <\S+@\S+>", printed.stdout.strip())
+
+
+@pytest.mark.parametrize("heading", ["Who at your company can read what is pasted", "Accepted risks"])
+def test_each_row_that_security_people_decide_by_is_complete(heading: str) -> None:
+    """What, why it is accepted, and what limits it; or who, and whether they can: no cell is left open."""
+    section = PAGE.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    [titles, _, *rows] = [line.strip("| ").split(" | ") for line in section.splitlines() if line.startswith("|")]
+
+    assert rows
+    assert [row for row in rows if len(row) != len(titles) or not all(row)] == []
+
+
+def test_what_it_says_of_the_rest_is_the_threat_models() -> None:
+    """The two accepted risks with the most to them are explained on the other page."""
+    for actor in ("a-writer-of-the-database", "a-gateway-that-is-taken-over"):
+        assert f"(docs/threat-model.md#what-remains-for-{actor})" in PAGE

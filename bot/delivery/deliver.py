@@ -158,7 +158,7 @@ class Delivery:
     async def _take_work(self, held: _Held) -> Sequence[Pending]:
         """Return the work that was read with the last move, unless there was none, or something else came between.
 
-        So a good token takes 14 calls to SQLite instead of 19. On PostgreSQL, it takes 7 % less of a worker's CPU.
+        That saves a transaction after each move. On PostgreSQL, a good token takes 7 % less of a worker's CPU by that.
         """
         work, held.work = held.work, None
         if work is None or self._clock() - held.read_at > _STALE_AFTER:

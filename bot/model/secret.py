@@ -10,9 +10,9 @@ _MASK = "**********"
 class Secret:
     """Holds one secret string.
 
-    The value leaves only by `reveal()`, which a test allows in six modules: the settings, the composition root, the
-    opener of database and keys, the Cloudflare client, the poster of response URLs and the login of a proxy. Python
-    cannot wipe a string from memory, so keep what `reveal()` returns short-lived.
+    The value leaves only by `reveal()`, which a test allows in a few modules, by name: those that read settings, open
+    clients, the database and keys, or send a secret. Python cannot wipe a string from memory, so keep what `reveal()`
+    returns short-lived.
     """
 
     __slots__ = ("_value",)

@@ -6,13 +6,14 @@ from datetime import datetime
 from bot.settings import DatabaseSettings
 from bot.storage.audit import BEFORE_THE_FIRST, Head
 from bot.storage.audit_export import FORMATS
-from bot.storage.audit_reading import find_before, open_to_read, read_batches
+from bot.storage.audit_reading import find_before, read_batches
 from bot.storage.audit_verifying import Verification
+from bot.storage.beside import open_to_read
 from bot.storage.chain_start import read_authenticity
 
 
 async def verify(settings: DatabaseSettings, expected: Head | None) -> Verification:
-    """Verify the whole chain; raises Broken, StartRefused without the key, and AuditUnreadable."""
+    """Verify the whole chain; raises Broken, and StartRefused, also without the key."""
     verification = Verification(read_authenticity(settings), expected=expected)
     async with open_to_read(settings) as database:
         async for entries in read_batches(database):
@@ -25,7 +26,7 @@ async def verify(settings: DatabaseSettings, expected: Head | None) -> Verificat
 async def export(
     settings: DatabaseSettings, since: datetime | None, form: str, write: Callable[[str], None]
 ) -> tuple[int, Head]:
-    """Write all entries, or those since a time; return how many, and the last one. Raises AuditUnreadable."""
+    """Write all entries, or those since a time; return how many, and the last one. Raises StartRefused."""
     beginning, to_text = FORMATS[form]
     count, head = 0, BEFORE_THE_FIRST
     async with open_to_read(settings) as database:

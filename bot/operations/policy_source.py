@@ -16,7 +16,7 @@ from bot.model.finding import Check, Finding, Mark, Part
 from bot.policy.decision import refuse
 from bot.policy.explain import Explanation
 from bot.policy.file import PolicyBroken, read_rules
-from bot.policy.policy import Listed, list_ids
+from bot.policy.listed import Listed, list_ids
 from bot.policy.rules import Allowlist, Request, Rule, Verb
 from bot.sealing.private_places import find_exposure
 from bot.settings import Settings

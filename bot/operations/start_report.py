@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from bot import __version__
-from bot.policy.policy import list_ids
+from bot.policy.listed import list_ids
 from bot.policy.rules import Rule
 from bot.settings import Settings
 

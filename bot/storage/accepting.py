@@ -188,7 +188,7 @@ def _find_place(connection: Connection, chain: AuditChain, new: NewSubmission) -
     if newest_at - new.sent_at >= FURTHEST_BACK:
         return _Place(sent_at=newest_at + _NEXT)  # a repeated Submit keeps its sequence
     is_late = new.task is Task.STORE and in_slot is not None and _is_older(new, *_times_of(in_slot))
-    if in_slot is None or not is_late or not was_sent_by_the_bot(connection, chain, in_slot.id):
+    if in_slot is None or not is_late or not was_sent_by_the_bot(connection, chain, in_slot):
         return _Place(sent_at=new.sent_at)
     return _Place(sent_at=new.sent_at, overtaken_by=in_slot.user_id)
 

@@ -16,13 +16,15 @@ import structlog
 from sqlalchemy import Connection, select
 
 from bot.model.audit import Event
-from bot.model.errors import DatabaseTrouble
+from bot.model.errors import DatabaseTrouble, StartRefused
 from bot.model.finding import Check, Finding, Mark, Part
+from bot.settings import DatabaseSettings
 from bot.storage.audit import AuditChain, Head
+from bot.storage.beside import NoRecordsYet, open_to_read
+from bot.storage.chain_start import HEAD_FILE, read_authenticity, require_same_key
 from bot.storage.database import Database
 from bot.storage.schema import AUDIT
 
-HEAD_FILE: Final = "audit-head"
 LOG_EVERY: Final = timedelta(minutes=10)
 
 _FIX: Final = (
@@ -75,15 +77,9 @@ class AuditWatch:
             seen = await self._look()
         except DatabaseTrouble:
             return [_finding("audit_not_read", "it cannot be read now: the database is away", mark=Mark.WARNING)]
-        if seen.is_cut:
-            last = self._known.head.number if self._known else 0
-            text = f"entries are missing: it had number {last}, and now ends with {seen.head.number} or another one"
-            return [_finding("audit_cut", text, mark=Mark.FAILED, fix=_FIX)]
-        if not seen.is_signed or seen.at is None:
-            text = f"its last entry, number {seen.head.number}, is not as the bot wrote it"
-            return [_finding("audit_forged", text, mark=Mark.FAILED, fix=_FIX)]
-        self._remember(_Known(head=seen.head, at=seen.at))
-        return [_finding("audit_whole", f"{seen.head.number} entries, and the last one is as the bot wrote it")]
+        if seen.is_signed and seen.at is not None and not seen.is_cut:
+            self._remember(_Known(head=seen.head, at=seen.at))
+        return [_judge(seen, self._known)]
 
     async def _look(self) -> _Seen:
         known = self._known
@@ -97,6 +93,31 @@ class AuditWatch:
         if self._logged_at is None or (is_new and now - self._logged_at >= LOG_EVERY):
             self._logged_at = now
             _log.info("audit_head", head=str(last.head))
+
+
+async def examine_audit(settings: DatabaseSettings) -> Sequence[Finding]:
+    """Do the same once, for a command beside the running bot; remember nothing."""
+    known = _read(settings.data_dir / HEAD_FILE)
+    try:
+        async with open_to_read(settings) as database:  # first: before the first start, there is no key either
+            chain = AuditChain(read_authenticity(settings))
+            await database.run(lambda connection: require_same_key(connection, chain))
+            return [_judge(await database.run(lambda connection: _look(connection, chain, known)), known)]
+    except NoRecordsYet:
+        return [_finding("audit_to_come", "it begins with the next start")]
+    except StartRefused as refused:
+        return [_finding("audit_not_examined", str(refused), mark=Mark.FAILED)]
+
+
+def _judge(seen: _Seen, known: _Known | None) -> Finding:
+    if seen.is_cut:
+        last = known.head.number if known else 0
+        text = f"entries are missing: it had number {last}, and now ends with {seen.head.number} or another one"
+        return _finding("audit_cut", text, mark=Mark.FAILED, fix=_FIX)
+    if not seen.is_signed:
+        text = f"its last entry, number {seen.head.number}, is not as the bot wrote it"
+        return _finding("audit_forged", text, mark=Mark.FAILED, fix=_FIX)
+    return _finding("audit_whole", f"{seen.head.number} entries, and the last one is as the bot wrote it")
 
 
 _LAST: Final = select(AUDIT).order_by(AUDIT.c.number.desc()).limit(1)

@@ -1,24 +1,24 @@
 """Signs what a person asked for when it is recorded, and sets aside what nobody signed before anything is done with it.
 
-Who can write to the database has no key: an inserted, changed or repeated row opens no token, sends nothing, and is
-announced in nobody's name (docs/threat-model.md).
+Who can write to the database has no key: an inserted or changed row opens no token, sends nothing, and is announced in
+nobody's name; nor does one that has ended by what the audit says. What remains is in docs/threat-model.md.
 """
 
 import hashlib
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Row, exists, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, exists, or_, select
 
 from bot.model.audit import Entry, Event, Who
 from bot.model.catalog import BucketKey, CredentialStatus, StoredCredential
 from bot.model.errors import RecordForged
-from bot.model.submission import ENDINGS, State, Submission, Task
+from bot.model.submission import ENDINGS, State, Submission
 from bot.sealing.authenticity import Authenticity, Fields
-from bot.storage.audit import AuditChain, as_text, read_head
+from bot.storage.audit import AuditChain, as_text
 from bot.storage.rows import OF_FINDINGS, OF_PROGRESS, progress_of, read_submission
-from bot.storage.schema import AUDIT, CREDENTIALS, OPENINGS, SUBMISSIONS
+from bot.storage.schema import AUDIT, OPENINGS, SUBMISSIONS
 
 _OPENING: Final = "opening"
 _SUBMISSION: Final = "submission"
@@ -64,12 +64,15 @@ _OF_RESULT: Final = (
 )
 """What a result says: its digest is part of the entry that records the ending."""
 
-_SEALED: Final = {"sealed_token": "token_digest", "sealed_response_url": "response_url_digest"}
-_FINAL_STATES: Final = frozenset(state.value for state in ENDINGS)
+SEALED: Final = {"sealed_token": "token_digest", "sealed_response_url": "response_url_digest"}
+FINAL_STATES: Final = frozenset(state.value for state in ENDINGS)
 ADOPTED: Final = "adopted"
 """The nonce of a submission from before there were signatures."""
 
 _ENTRIES: Final = select(AUDIT).order_by(AUDIT.c.number)
+_CLOCKS_DIFFER: Final = timedelta(minutes=5)
+"""By as much Slack's clock, which says when a Submit was sent, may be ahead of the bot's."""
+
 _SAYS_SENT: Final = or_(
     AUDIT.c.event.in_((Event.WRITE_SENT.value, Event.WRITTEN.value)), AUDIT.c.outcome == State.UNCERTAIN.value
 )
@@ -82,7 +85,7 @@ def has_ended(submission_id: ColumnElement[str]) -> ColumnElement[bool]:
 
 def sign_submission(authenticity: Authenticity, row: Mapping[str, Any]) -> dict[str, Any]:
     """Return a row of a submission with its signatures; the sealed values are covered by their digests."""
-    signed = dict(row) | {digest: _digest(row[sealed]) for sealed, digest in _SEALED.items()}
+    signed = dict(row) | {digest: _digest(row[sealed]) for sealed, digest in SEALED.items()}
     signed["signature"] = authenticity.sign(_SUBMISSION, _fields(signed, _OF_SUBMISSION))
     progress = dict.fromkeys(OF_PROGRESS) | {name: row[name] for name in OF_PROGRESS if name in row}
     return signed | {"progress": sign_progress(authenticity, row["id"], progress)}
@@ -131,17 +134,18 @@ def sign_opening(authenticity: Authenticity, row: Mapping[str, Any]) -> dict[str
     return dict(row) | {"signature": authenticity.sign(_OPENING, _fields(row, _OF_OPENING))}
 
 
-def require_authentic(connection: Connection, chain: AuditChain, row: Row[Any]) -> None:
+def require_authentic(connection: Connection, chain: AuditChain, row: Row[Any], *, has_ended: bool = False) -> None:
     """Raise RecordForged unless a row of work is what a person asked for, and has come as far as it says.
 
-    `row` has the columns of the submission, those of its opening as `opening_...`, and `has_ended`.
+    `row` has the columns of the submission, those of its opening as `opening_...`, and `has_ended`; the argument says
+    that somebody remembers the ending, whatever the audit says.
     """
     _require_signature(chain.authenticity, row)
     _require_opening(chain.authenticity, row)
-    is_final = row.state in _FINAL_STATES
+    is_final = row.state in FINAL_STATES
     if not is_final:
         _require_progress(chain.authenticity, row, read_submission(row))
-    if row.has_ended and not is_final:  # an ending is final: this row was put back
+    if (row.has_ended or has_ended) and not is_final:  # an ending is final: this row was put back
         raise _forged(row, "state")
     if is_final and not _has_entry(connection, chain, row, Event.ENDED, digest_of_result(row)):
         raise _forged(row, "state")
@@ -186,19 +190,22 @@ def is_stored_by_the_bot(connection: Connection, chain: AuditChain, credential: 
     )
 
 
-def was_sent_by_the_bot(connection: Connection, chain: AuditChain, submission_id: str) -> bool:
-    """Return whether a submission is as it was made, and the audit says that its token was sent: it may be in the slot.
+def was_sent_by_the_bot(connection: Connection, chain: AuditChain, row: Row[Any]) -> bool:
+    """Return whether the audit says that a token was sent, for this person, and not long before its Submit.
 
     Else a made-up row would end every Submit for its bucket, and name a person who is said to have stored another one.
+    `row` has the `id`, `user_id` and `sent_at` of a submission.
     """
-    row = connection.execute(select(SUBMISSIONS).where(SUBMISSIONS.c.id == submission_id)).one()
-    entries = _ENTRIES.where(AUDIT.c.submission_id == submission_id, _SAYS_SENT)
-    is_ours = chain.authenticity.verifies(_SUBMISSION, _fields(row._mapping, _OF_SUBMISSION), row.signature)  # noqa: SLF001 - as below
-    return is_ours and any(chain.is_authentic(entry) for entry in connection.execute(entries))
+    entries = connection.execute(_ENTRIES.where(AUDIT.c.submission_id == row.id, _SAYS_SENT))
+    return any(
+        entry.user_id in (None, row.user_id) and row.sent_at - entry.at <= _CLOCKS_DIFFER and chain.is_authentic(entry)
+        for entry in entries
+        if entry.at is not None
+    )
 
 
 def _says_the_same(entry: Row[Any], credential: StoredCredential) -> bool:
-    its = credential.key.account_id, credential.bucket, credential.token_id or "", _text(credential.expires_at)
+    its = credential.key.account_id, credential.bucket, credential.token_id or "", text_of(credential.expires_at)
     is_same = (entry.account_id, entry.bucket, entry.token_id, entry.details) == its
     is_named = (entry.user_id, entry.channel_id) == (credential.stored_by, credential.channel_id)
     return is_same and (is_named or entry.user_id is None)
@@ -206,17 +213,18 @@ def _says_the_same(entry: Row[Any], credential: StoredCredential) -> bool:
 
 def _expiry(row: Row[Any]) -> str:
     """Return what an entry about a write says of the token besides its id."""
-    return _text(row.token_expires_at)
+    return text_of(row.token_expires_at)
 
 
-def _text(time: datetime | None) -> str:
+def text_of(time: datetime | None) -> str:
+    """Return a time as an entry says it; "" for none."""
     return str(as_text(time)) if time is not None else ""
 
 
 def _require_signature(authenticity: Authenticity, row: Row[Any]) -> None:
     if not authenticity.verifies(_SUBMISSION, _fields(row._mapping, _OF_SUBMISSION), row.signature):  # noqa: SLF001 - public in SQLAlchemy, with this name
         raise _forged(row, "signature")
-    for sealed, digest in _SEALED.items():
+    for sealed, digest in SEALED.items():
         value = getattr(row, sealed)
         if value is not None and _digest(value) != getattr(row, digest):
             raise _forged(row, sealed)
@@ -236,55 +244,6 @@ def _has_entry(connection: Connection, chain: AuditChain, row: Row[Any], event: 
     """Return whether the chain has an authentic entry that says the same."""
     query = _ENTRIES.where(AUDIT.c.submission_id == row.id, AUDIT.c.event == event.value, AUDIT.c.details == details)
     return any(chain.is_authentic(entry) for entry in connection.execute(query))
-
-
-def adopt_unsigned(connection: Connection, chain: AuditChain, at: Any) -> None:  # noqa: ANN401 - the clock's time
-    """Begin the chain; sign what was open before there were signatures, in the very start that adds them."""
-    is_first = read_head(connection).number == 0
-    entries = [Entry(event=Event.CHAIN_BEGUN, at=at, details=chain.authenticity.key_id)] if is_first else []
-    adopt(connection, chain, at, entries, SUBMISSIONS.c.signature.is_(None))  # another process may have recorded more
-
-
-def adopt(
-    connection: Connection,
-    chain: AuditChain,
-    at: Any,  # noqa: ANN401 - the clock's time
-    entries: list[Entry],
-    *which: ColumnElement[bool],
-) -> None:
-    """Append these entries; then vouch for submissions whose results are not posted, as they are now.
-
-    A chain that begins with them vouches for the credentials in the slots too.
-    """
-    stored = connection.execute(select(CREDENTIALS)).all() if entries else []
-    entries += map(_adopted, stored)
-    for row in connection.execute(select(SUBMISSIONS).where(SUBMISSIONS.c.reported_at.is_(None), *which)).all():
-        signed = sign_submission(chain.authenticity, dict(row._mapping) | {"nonce": ADOPTED})  # noqa: SLF001 - as above
-        names = ("nonce", "signature", "progress", *_SEALED.values())
-        is_it = SUBMISSIONS.c.sequence == row.sequence
-        connection.execute(update(SUBMISSIONS).where(is_it).values({name: signed[name] for name in names}))
-        entries += [entry_of(row, event, at) for event in _events_of(row)]
-    chain.append(connection, entries)
-
-
-def _adopted(stored: Row[Any]) -> Entry:
-    """Return the entry of a write from before there was an audit: its expiry is still to be reminded of."""
-    return Entry(
-        event=Event.WRITTEN,
-        at=stored.stored_at,
-        key=BucketKey(account_id=stored.account_id, bucket=stored.bucket),
-        submission_id=stored.submission_id,
-        task=Task.STORE.value,
-        token_id=stored.token_id or "",
-        details=_text(stored.expires_at),
-        who=Who(user_id=stored.stored_by, channel_id=stored.channel_id),
-    )
-
-
-def _events_of(row: Row[Any]) -> list[Event]:
-    if row.state in _FINAL_STATES:
-        return [Event.ENDED]
-    return [Event.WRITTEN] if row.state == State.CONFIRMING else []
 
 
 def _fields(row: Any, names: tuple[str, ...]) -> Fields:  # noqa: ANN401 - a row or a mapping

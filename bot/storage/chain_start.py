@@ -12,8 +12,8 @@ from bot.model.errors import KeyFileUnusable, StartRefused
 from bot.sealing.audit_key import load_audit_key, read_audit_key
 from bot.sealing.authenticity import Authenticity, key_id_of
 from bot.settings import DatabaseSettings
+from bot.storage.adoption import adopt, adopt_unsigned
 from bot.storage.audit import AuditChain
-from bot.storage.authentic import adopt, adopt_unsigned
 from bot.storage.migrations import bring_up_to_date, is_up_to_date
 from bot.storage.places import require_private
 from bot.storage.schema import AUDIT, SUBMISSIONS
@@ -22,6 +22,9 @@ from bot.storage.trouble import DATA_DIR_SETTING, DATABASE_SETTING
 AUDIT_KEY_SETTING: Final = "R2_CREDENTIAL_AUDIT_KEY"
 AUDIT_KEY: Final = "audit-key"
 """In the data directory, where no key is given. Not one of the sealing keys: those are replaced each day."""
+
+HEAD_FILE: Final = "audit-head"
+"""In the data directory, once a process has seen the end of a chain there (`bot.storage.audit_watch`)."""
 
 RequireKey = Callable[[Connection, AuditChain], None]
 """Refuses, by StartRefused, a process whose key is not the one that is wanted."""

@@ -14,8 +14,7 @@ from bot.model.clock import steady_clock
 from bot.model.errors import DatabaseTrouble, StartRefused
 from bot.model.finding import Finding, log_finding
 from bot.settings import DatabaseSettings
-from bot.storage.audit_watch import HEAD_FILE
-from bot.storage.chain_start import RequireKey, load_chain, require_same_key, set_up_with
+from bot.storage.chain_start import HEAD_FILE, RequireKey, load_chain, require_same_key, set_up_with
 from bot.storage.database import Database, DatabaseBusy, DatabaseCorrupt, SchemaTooNew
 from bot.storage.high_water_mark import HighWaterMark
 from bot.storage.lineage import Lineage

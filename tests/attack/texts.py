@@ -13,6 +13,7 @@ from bot.sandbox.tokens import Behaviour, make_token
 from bot.sealing.hpke import KeyRing, generate_private_key, load_private_keys
 from bot.slack.inbound.ingress import seal_payload
 from tests.attack.attack import Arena, Attack, Case
+from tests.make import AUTHENTICITY
 from tests.scene import ADA, CROWD, GRACE, MALLORY, PLATFORM, Scene, open_scene
 
 LISTED: Final = "analytics-events"
@@ -175,12 +176,15 @@ async def _tokens_in_disguise(_: Arena) -> AsyncIterator[Case]:
             hidden = unseen.join(token)
             for place, body in _places_of(hidden):
                 sealed = json.dumps(
-                    seal_payload({"type": "block_actions", **body}, key, "0" * 32).body, ensure_ascii=False
+                    seal_payload({"type": "block_actions", **body}, key, "0" * 32, AUTHENTICITY.fingerprint).body,
+                    ensure_ascii=False,
                 )
                 plain = "".join(each for each in sealed if each.isascii())
                 yield Case.of(f"{name} in {token[:5]}, {place}", leaked=token in plain)
     for place, body in _places_of(TOKEN, as_name=True):
-        sealed = json.dumps(seal_payload({"type": "block_actions", **body}, key, "0" * 32).body)
+        sealed = json.dumps(
+            seal_payload({"type": "block_actions", **body}, key, "0" * 32, AUTHENTICITY.fingerprint).body
+        )
         yield Case.of(f"as a name, {place}", leaked=TOKEN in sealed, lied=sealed.count('"part') < 2)
 
 

@@ -24,6 +24,7 @@ from tests.benchmarks.alternatives.figures import percentile
 from tests.benchmarks.alternatives.lines import LineProcess
 from tests.benchmarks.alternatives.load import MARK, Load, Sent
 from tests.benchmarks.submissions import form_body, record_openings
+from tests.make import AUDIT_KEY
 
 CONNECTIONS = 16
 REQUESTS = 4000
@@ -103,7 +104,10 @@ async def the_bot(*, delivers: bool = False) -> AsyncIterator[tuple[int, FakeSla
             data = Path(directory) / "data"
             await record_openings(data / "bot.sqlite", slack.config.team_id, REQUESTS + 1)
             environment = bot_environment(slack, cloudflare, data, "http", port)
-            process = BotProcess(environment | {"R2_CREDENTIAL_LOG_LEVEL": "error"}, Path(directory))
+            process = BotProcess(
+                environment | {"R2_CREDENTIAL_LOG_LEVEL": "error", "R2_CREDENTIAL_AUDIT_KEY": AUDIT_KEY},
+                Path(directory),
+            )
             await process.start()
             try:
                 await process.wait_until_ready()

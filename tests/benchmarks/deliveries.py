@@ -27,13 +27,14 @@ from bot.sandbox.process import BotProcess, Role, bot_environment, find_free_por
 from bot.sandbox.slack import FakeSlack
 from bot.sandbox.tokens import Behaviour, make_token
 from bot.sealing.hpke import TOKEN, KeyRing, SealingContext, generate_private_key, load_private_keys, public_pem
+from bot.storage.chain_start import set_up_with
 from bot.storage.database import Database
 from bot.storage.jobs import Jobs
 from bot.storage.postgres import PostgresDatabase
 from bot.storage.sqlite import SqliteDatabase
 from bot.storage.submissions import Submissions
 from tests.benchmarks.footprint import cpu_seconds, resident_bytes
-from tests.make import CHAIN, make_key, make_new_submission
+from tests.make import AUDIT_KEY, CHAIN, make_key, make_new_submission
 from tests.postgres import running_postgres
 
 STARTS = 400
@@ -217,10 +218,11 @@ async def waiting_bot(
             cloudflare.add_bucket(bucket(number))
         environment = bot_environment(slack, cloudflare, directory / "data", "http", find_free_port())
         environment |= {"R2_CREDENTIAL_SEALING_KEY": pem, "R2_CREDENTIAL_LOG_LEVEL": "error"}
+        environment["R2_CREDENTIAL_AUDIT_KEY"] = AUDIT_KEY
         ring = KeyRing(*load_private_keys(pem))
         environment["R2_CREDENTIAL_SEALING_PUBLIC_KEY"] = public_pem(load_private_keys(pem)[0])
         if url is None:
-            database = SqliteDatabase(directory / "data" / "bot.sqlite")
+            database = SqliteDatabase(directory / "data" / "bot.sqlite", set_up_with(CHAIN, lambda: datetime.now(UTC)))
             database.start()
             await asyncio.gather(*(accept(Submissions(database, CHAIN), number, ring) for number in range(count)))
             database.stop()

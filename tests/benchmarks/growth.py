@@ -21,8 +21,10 @@ from bot.sandbox.cloudflare import SANDBOX_ACCOUNT_ID, FakeCloudflare
 from bot.sandbox.process import BotProcess, bot_environment, find_free_port
 from bot.sandbox.slack import FakeSlack
 from bot.sandbox.tokens import Behaviour, make_token
+from bot.storage.chain_start import set_up_with
 from bot.storage.sqlite import SqliteDatabase
 from tests.benchmarks.footprint import resident_bytes
+from tests.make import AUDIT_KEY, CHAIN
 
 CATALOGS = (10, 100, 1_000, 10_000)
 SUBMISSIONS = (0, 10_000, 1_000_000)
@@ -112,7 +114,7 @@ async def measure(catalogs: int, submissions: int) -> Figures:
 
 async def fill(path: Path, catalogs: int, submissions: int) -> None:
     """Make the tables as the bot does, then the rows with one statement for each table."""
-    database = SqliteDatabase(path)
+    database = SqliteDatabase(path, set_up_with(CHAIN, lambda: datetime.now(UTC)))
     database.start()
     await database.close()
     known = {"account": SANDBOX_ACCOUNT_ID, "busy": BUSY, "now": datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")}
@@ -131,7 +133,9 @@ async def running_bot(scratch: Path, catalogs: int) -> AsyncIterator[tuple[FakeS
         for number in range(catalogs):
             cloudflare.add_bucket(f"lake-{number:05d}", token=make_token(Behaviour.GOOD, number=9))
         environment = bot_environment(slack, cloudflare, scratch / "data", "socket", find_free_port())
-        bot = BotProcess(environment | {"R2_CREDENTIAL_LOG_LEVEL": "error"}, scratch)
+        bot = BotProcess(
+            environment | {"R2_CREDENTIAL_LOG_LEVEL": "error", "R2_CREDENTIAL_AUDIT_KEY": AUDIT_KEY}, scratch
+        )
         started = time.perf_counter()
         await bot.start()
         if not await bot.wait_until_ready():

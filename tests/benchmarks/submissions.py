@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 from bot.model.submission import Opening
 from bot.sandbox.tokens import Behaviour, make_token
 from bot.slack.form import Filling, build_form
+from bot.storage.chain_start import set_up_with
 from bot.storage.sqlite import SqliteDatabase
 from bot.storage.submissions import Submissions
 from tests.benchmarks.alternatives.load import MARK
@@ -44,8 +45,11 @@ def submission(team_id: str, bucket: str, number: str = MARK) -> dict[str, objec
 
 
 async def record_openings(path: Path, team_id: str, count: int) -> None:
-    """Record an opening for each number below `count`, as if a command had been typed for each."""
-    database = SqliteDatabase(path)
+    """Record an opening for each number below `count`, as if a command had been typed for each.
+
+    The bot needs `AUDIT_KEY` as its key, or it takes them for forged.
+    """
+    database = SqliteDatabase(path, set_up_with(CHAIN, lambda: datetime.now(UTC)))
     database.start()
     submissions = Submissions(database, CHAIN)
     expires_at = datetime.now(UTC) + timedelta(hours=1)

@@ -16,7 +16,7 @@ from typing import Any, TypeVar, cast
 import httpx
 import pytest
 import pytest_asyncio
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select
 from structlog.testing import capture_logs
 
 from bot.cloudflare.auth import ApiToken
@@ -80,6 +80,8 @@ from bot.slack.messages.render import result_message
 from bot.storage.accepting import Verdict
 from bot.storage.approvals import Approvals
 from bot.storage.catalogs import Catalogs
+from bot.storage.database import Database
+from bot.storage.schema import AUDIT
 from bot.storage.sqlite import SqliteDatabase
 from bot.storage.submissions import Submissions
 from tests.make import AUTHENTICITY, CHAIN, NobodyAsked, at
@@ -508,6 +510,37 @@ async def test_work_is_read_together_with_the_lease_and_the_moves(house: House) 
     assert await house.deliver() is None
     assert read == []
     _assert_reported_once(house, await house.read())
+
+
+class Counting:
+    """A database that counts its transactions."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.transactions = 0
+
+    async def run(self, work: Callable[[Connection], Any], afterwards: Any = None) -> Any:  # noqa: ANN401 - as the real one
+        """Count it, and run it."""
+        self.transactions += 1
+        return await self._database.run(work, afterwards)
+
+    @property
+    def trouble(self) -> Any:  # noqa: ANN401 - as the real one
+        """What is wrong with the database."""
+        return self._database.trouble
+
+
+async def test_the_audit_adds_no_transaction_to_a_delivery(house: House) -> None:
+    """The write, what was written and the ending are recorded by the moves themselves, which were as many before."""
+    await house.submit()
+    counting = Counting(house.database)
+    house.submissions = Submissions(counting, CHAIN)
+    house.submissions.watch(house.reporter.watch)
+    assert await house.deliver() is None
+    assert counting.transactions == 11
+    query = select(AUDIT.c.event).order_by(AUDIT.c.number)
+    events = await house.database.run(lambda connection: connection.scalars(query).all())
+    assert events == ["submitted", "write_sent", "written", "ended"]
 
 
 async def test_work_that_was_read_a_while_ago_is_read_again(house: House) -> None:

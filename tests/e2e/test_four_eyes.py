@@ -144,6 +144,9 @@ async def test_with_replicas_the_worker_follows_what_the_gateway_recorded(
     ) as fleet:
         scene, token = fleet.scene, make_token(Behaviour.GOOD, number=4)
         request = await submit_and_wait(scene, "of-many", token)
+        async with asyncio.timeout(PATIENCE.total_seconds()):
+            while not any(b"approval_asked" in worker.log() for worker in fleet.workers):  # noqa: ASYNC110 - a file has no event
+                await asyncio.sleep(0.02)
         await fleet.workers[0].bot.kill()
         await scene.slack.click(GRACE, request, APPROVE)
         await wait_for_end(scene, "of-many")

@@ -12,7 +12,7 @@ import pytest_asyncio
 
 from bot.sandbox.process import Transport, find_free_port
 from bot.sandbox.tokens import Behaviour, make_token
-from tests.aftermath import PARTS, SETTINGS, Aftermath, Marked, Watch, go_all_ways
+from tests.aftermath import PARTS, SETTINGS, Aftermath, Marked, Watch, give_policy, go_all_ways
 from tests.leaks import find_leaks
 from tests.scene import SetScene
 from tests.talkative import talkative
@@ -45,6 +45,7 @@ async def aftermath(
     settings = SETTINGS | {"R2_CREDENTIAL_LOG_FORMAT": LOG_FORMATS[transport], "R2_CREDENTIAL_METRICS_PORT": port}
     async with set_scene(transport, directory, settings) as scene:
         notes = directory / "notes"
+        give_policy(scene.environment, directory)
         scene.environment = talkative(scene.environment, notes)
         await scene.start_ready_bot()
         marked = Marked()

@@ -9,7 +9,7 @@ import pytest
 import pytest_asyncio
 
 from bot.sandbox.process import Role, Transport
-from tests.aftermath import PARTS, SETTINGS, Aftermath, Marked, Watch, go_all_ways, read_files
+from tests.aftermath import PARTS, SETTINGS, Aftermath, Marked, Watch, give_policy, go_all_ways, read_files
 from tests.e2e.conftest import ONE_WAY
 from tests.e2e.test_leaks import OF_SLACK, PLACES, TALKATIVE
 from tests.e2e.test_replicas import PRIVATE_KEY, running_fleet
@@ -47,6 +47,7 @@ async def aftermath(
     @asynccontextmanager
     async def set_talkative(transport: Transport, directory: Path, settings: object = None) -> AsyncIterator[Scene]:
         async with set_scene(transport, directory, SETTINGS | {"R2_CREDENTIAL_LOG_FORMAT": "json"}) as scene:
+            give_policy(scene.environment, directory)
             scene.environment = talkative(scene.environment, directory / "notes")
             yield scene
 

@@ -17,7 +17,7 @@ from bot.slack.inbound.ingress import SealedPayload, parse_json_object, seal_pay
 from bot.slack.inbound.payloads import LONGEST_TEXT, Submit, UnverifiedForm, parse_payload, take_token
 from tests.fuzz.target import DEEP, PLANTED, STAND_IN, Check, Target, as_json, changed_bytes, mutated, plant
 from tests.leaks import find_leaks
-from tests.make import ACCOUNT
+from tests.make import ACCOUNT, AUTHENTICITY
 from tests.slack.inbound.test_ingress import ADA, KINDS, PLATFORM, make_workspace
 
 _NOW: Final = datetime(2026, 11, 30, 12, 0, tzinfo=UTC)
@@ -46,7 +46,7 @@ def _payloads() -> Iterator[Check]:
         view = body.get("view")
         typed = take_token(json.loads(text)["view"]) if isinstance(view, dict) else ""
         try:
-            sealed = seal_payload(body, ring.sealing_key, ACCOUNT)
+            sealed = seal_payload(body, ring.sealing_key, ACCOUNT, AUTHENTICITY.fingerprint)
         except RecursionError:
             return  # as documented: the request is refused
         _check_sealed(sealed, ring, typed)

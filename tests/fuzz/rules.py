@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from bot.model.slack_ids import SlackId
 from bot.policy.file import PolicyBroken, read_rules
 from bot.policy.keys import KEYS
-from bot.policy.policy import list_ids
+from bot.policy.listed import list_ids
 from tests.fuzz.target import DEEP, PLANTED, STAND_IN, Check, Target, changed_bytes, plant
 from tests.leaks import find_leaks
 from tests.policy.test_file import WHOLE

@@ -18,11 +18,10 @@ from slack_sdk.web.async_client import AsyncWebClient
 from bot.operations.server import Server
 from bot.sandbox.slack import FakeSlack
 from bot.sandbox.workspace import FakeSlackConfig
-from bot.sealing.hpke import KeyRing, generate_private_key, load_private_keys
 from bot.slack.inbound.http import HttpIngress
-from bot.slack.inbound.ingress import Ingress
 from bot.slack.subcommands import COMMAND
 from tests.clock import Clock
+from tests.ingress import make_ingress as build_ingress
 from tests.load import Load
 
 ADA = "U0ADA0001"
@@ -49,7 +48,7 @@ def make_ingress(slack: FakeSlack, clock: Clock, work: Work) -> HttpIngress:
         client=AsyncWebClient(), authorize=authorize, request_verification_enabled=False, process_before_response=True
     )
     app.command(COMMAND)(echo)
-    ingress = Ingress(app, KeyRing(*load_private_keys(generate_private_key())), ACCOUNT, clock)
+    ingress = build_ingress(app, clock)
     return HttpIngress(ingress, [SignatureVerifier(slack.config.signing_secret)])
 
 

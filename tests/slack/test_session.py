@@ -21,11 +21,11 @@ from bot.model.secret import Secret
 from bot.sealing.hpke import KeyRing, generate_private_key, load_private_keys
 from bot.slack.api import SlackWeb
 from bot.slack.inbound.connection import SocketModeConnection
-from bot.slack.inbound.ingress import Ingress
 from bot.slack.response_url import SlackPost
 from bot.slack.session import LARGEST_ANSWER_BYTES, SlackClient, open_session
 from tests.between import Between, stand_between
 from tests.clock import Clock
+from tests.ingress import make_ingress
 from tests.slack.test_api import CALLS
 
 LONG = timedelta(minutes=5)
@@ -66,7 +66,7 @@ class Line:
         app = AsyncApp(client=self.client, signing_secret="made-up")
         key_ring = KeyRing(*load_private_keys(generate_private_key()))
         return SocketModeConnection(
-            Ingress(app, key_ring, ACCOUNT, self.clock),
+            make_ingress(app, self.clock, key_ring),
             feel_pulse=lambda: None,
             app_token="xapp-made-up",
             web_client=self.client,

@@ -1,6 +1,7 @@
 """A chain that was cut is noticed: by the running process and after a restart, but not after a recorded restore."""
 
 import secrets
+from contextlib import AsyncExitStack
 from datetime import timedelta
 from pathlib import Path
 
@@ -10,10 +11,13 @@ from structlog.testing import capture_logs
 from bot.model.audit import Entry, Event
 from bot.model.finding import Finding, Mark
 from bot.sealing.authenticity import Authenticity
+from bot.settings import DatabaseSettings, load_database_settings
 from bot.storage.audit import AuditChain
-from bot.storage.audit_watch import HEAD_FILE, LOG_EVERY, AuditWatch
+from bot.storage.audit_watch import LOG_EVERY, AuditWatch, examine_audit
+from bot.storage.chain_start import HEAD_FILE
 from bot.storage.database import Database
 from bot.storage.moves import end_all_open
+from bot.storage.records import open_file
 from tests.clock import Clock
 from tests.make import CHAIN, NOW
 from tests.storage.conftest import Query
@@ -134,3 +138,26 @@ async def test_the_head_is_logged_now_and_then(tables: Database, watch: AuditWat
     heads = [line["head"].partition(":") for line in logs if line["event"] == "audit_head"]
     assert [number for number, _, _ in heads] == ["1", "4"]
     assert all(len(digits) == 16 for _, _, digits in heads)
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DatabaseSettings:
+    """Return settings that name a data directory which does not exist yet."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("R2_CREDENTIAL_DATA_DIR", str(tmp_path / "data"))
+    return load_database_settings()
+
+
+async def test_a_command_examines_the_same_and_remembers_nothing(settings: DatabaseSettings) -> None:
+    """Before the first start, while the bot runs, and after its key was lost."""
+    assert [each.event for each in await examine_audit(settings)] == ["audit_to_come"]
+    async with AsyncExitStack() as stack:
+        await open_file(settings, stack)
+        assert [each.event for each in await examine_audit(settings)] == ["audit_whole"]
+    assert not (settings.data_dir / HEAD_FILE).exists()
+    (settings.data_dir / HEAD_FILE).write_text("7 v1.0000000000000000.0 2026-11-20T12:00:00+00:00\n")
+    assert [each.event for each in await examine_audit(settings)] == ["audit_cut"]
+    (settings.data_dir / "audit-key").write_text("1" * 64)
+    [found] = await examine_audit(settings)
+    assert (found.event, found.mark) == ("audit_not_examined", Mark.FAILED)
+    assert "signed with another key" in found.text

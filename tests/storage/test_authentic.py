@@ -247,3 +247,26 @@ async def test_a_write_that_was_never_sent_ends_no_submit(submissions: Submissio
     late = replace(NEW, id="V2", sent_at=NOW - timedelta(minutes=1))
     accepted = await submissions.add(late)
     assert (accepted.is_recorded, accepted.changes) == (True, ())
+
+
+async def test_one_whose_ending_was_removed_comes_back_and_leaves_a_gap(
+    submissions: Submissions, tables: Database, query: Query
+) -> None:
+    """The threat model says so: until it expires, with the audit's entry gone too. `audit verify` names the gap.
+
+    Not in the process that saw it end.
+    """
+    await _accept(submissions)
+    newer = replace(NEW, id="V2", sent_at=NOW + timedelta(minutes=1))
+    [(progress,)] = query("SELECT progress FROM submissions")
+    await _move(submissions, State.DENIED)
+    assert (await submissions.add(newer)).is_recorded
+    query("DELETE FROM audit WHERE event = 'ended'")
+    query(
+        "UPDATE submissions SET state = 'accepted', revision = 0, ended_at = NULL, "  # noqa: S608 - our own words
+        f"sealed_token = 'sealed.v1.0000000000facade.ONE', progress = '{progress}' WHERE id = '{NEW.id}'"
+    )
+    assert [each.submission.id for each in await _work(submissions)] == ["V2"]
+    assert NEW.id in [each.submission.id for each in await _work(Submissions(tables, CHAIN))]
+    numbers = [number for (number,) in query("SELECT number FROM audit ORDER BY number")]
+    assert numbers == [1, 3]

@@ -89,7 +89,7 @@ def _older_tables(data: Path) -> None:
     ("spoil", "said"),
     [
         (_no_database, "there is no database of the bot here"),
-        (_no_key, "is not set, and there is no file"),
+        (_no_key, "is not set, and the bot's own key cannot be read from"),
         (_another_key, "signed with another key"),
         (_not_a_database, "cannot be opened as a database"),
         (_older_tables, "of another version of the bot"),

@@ -36,7 +36,7 @@ from bot.sealing.hpke import (
 )
 from bot.sealing.key_files import write_key_file
 from bot.settings import LoadedSettings, load_settings
-from bot.storage.audit_watch import HEAD_FILE
+from bot.storage.chain_start import HEAD_FILE
 from bot.storage.opening import Store, end_after_a_restore, open_store
 from bot.storage.ring import KEY_DIRECTORY
 from bot.storage.start_clock import wait_for_the_clock

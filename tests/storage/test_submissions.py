@@ -23,6 +23,7 @@ from bot.model.submission import (
     Lease,
     NewSubmission,
     Opening,
+    Pending,
     Sealed,
     SealedResponseUrl,
     SealedToken,
@@ -33,7 +34,7 @@ from bot.model.submission import (
     TokenKind,
 )
 from bot.storage.accepting import MOST_OPEN_CHECKS, Acceptance, Verdict, accept
-from bot.storage.authentic import adopt_unsigned
+from bot.storage.adoption import adopt_unsigned
 from bot.storage.catalogs import Catalogs
 from bot.storage.database import Database
 from bot.storage.postgres import PostgresDatabase
@@ -792,6 +793,27 @@ async def test_a_write_is_recorded_wholly_or_not_at_all(submissions: Submissions
     finally:
         query("ALTER TABLE elsewhere RENAME TO credentials")
     assert await _open_states(submissions) == before
+
+
+async def test_what_the_audit_cannot_record_does_not_happen(submissions: Submissions, query: Query) -> None:
+    """Nothing is accepted, written or ended where its entry cannot be appended in the same transaction."""
+    verifying = _moved(await _move(submissions, await _accept(submissions), State.VERIFYING))
+    before = await _open_states(submissions)
+    query("ALTER TABLE audit RENAME TO elsewhere")
+    try:
+        with pytest.raises(DatabaseUnavailable):
+            await _accept(submissions, replace(NEW, id="V2"))
+        with pytest.raises(DatabaseUnavailable):
+            await _move(submissions, verifying, State.STORING, Changes(possibly_written=True), effect=_never)
+        with pytest.raises(DatabaseUnavailable):
+            await _move(submissions, verifying, State.FAILED)
+    finally:
+        query("ALTER TABLE elsewhere RENAME TO audit")
+    assert await _open_states(submissions) == before
+
+
+async def _never(_: Pending) -> Move:
+    pytest.fail("a write was sent that is not on record")
 
 
 async def test_findings_clear_the_earlier_error(submissions: Submissions) -> None:

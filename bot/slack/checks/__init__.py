@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from bot.model.finding import Check, Finding
-from bot.policy.policy import Listed
+from bot.policy.listed import Listed
 from bot.slack.api import SlackWeb
 from bot.slack.checks import channels as channels_module
 from bot.slack.checks import people as people_module

@@ -16,6 +16,7 @@ from bot.sandbox.process import bot_environment, find_free_port
 from bot.sandbox.slack import FakeSlack
 from tests.benchmarks.alternatives.load import read_answer, sign
 from tests.benchmarks.footprint import resident_bytes
+from tests.make import AUDIT_KEY
 
 HERE: Final = Path(__file__).parent
 _START_SECONDS: Final = 20
@@ -164,6 +165,7 @@ def environment_of(slack_port: int, cloudflare_port: int, directory: Path) -> di
         "PORT": str(port),
         "NODE_ENV": "production",
         "R2_CREDENTIAL_LOG_LEVEL": "error",
+        "R2_CREDENTIAL_AUDIT_KEY": AUDIT_KEY,
     }
 
 

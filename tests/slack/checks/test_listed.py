@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from bot.model.finding import Part
-from bot.policy.policy import Listed
+from bot.policy.listed import Listed
 from bot.sandbox.slack import FakeSlack
 from bot.slack.checks import slack_checks
 from bot.slack.memberships import Memberships

@@ -15,12 +15,11 @@ from bot.model.finding import Finding, Mark
 from bot.network import DIRECT, Network, read_network
 from bot.operations.server import Server
 from bot.sandbox.process import find_free_port
-from bot.sealing.hpke import KeyRing, generate_private_key, load_private_keys
 from bot.slack.checks.public_url import public_url_check
 from bot.slack.inbound.http import HttpIngress
-from bot.slack.inbound.ingress import Ingress
 from tests.between import stand_between
 from tests.clock import Clock
+from tests.ingress import make_ingress
 from tests.tls import Authority, make_authority, open_proxy, terminate_tls
 
 SIGNER: Final = SignatureVerifier("5a4d0b0c5a4d0b0c5a4d0b0c5a4d0b0c")
@@ -45,7 +44,10 @@ def _trusting(authority: Authority) -> Network:
 
 def _make_ingress(*signers: SignatureVerifier) -> HttpIngress:
     app = AsyncApp(signing_secret="made-up", token="xoxb-made-up")
-    return HttpIngress(Ingress(app, KeyRing(*load_private_keys(generate_private_key())), ACCOUNT, Clock()), signers)
+    return HttpIngress(
+        make_ingress(app, Clock()),
+        signers,
+    )
 
 
 async def _yes() -> bool:

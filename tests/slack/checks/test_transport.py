@@ -15,14 +15,13 @@ from slack_bolt.async_app import AsyncApp
 from bot.model.finding import Finding, Mark
 from bot.sandbox.process import find_free_port
 from bot.sandbox.slack import FakeSlack
-from bot.sealing.hpke import KeyRing, generate_private_key, load_private_keys
 from bot.slack.api import SlackWeb
 from bot.slack.checks.transport import address_check, http_check, socket_check
-from bot.slack.inbound.ingress import Ingress
 from bot.slack.inbound.socket_mode import SocketModeIngress
 from bot.slack.session import SlackClient
 from tests.between import stand_between
 from tests.clock import Clock
+from tests.ingress import make_ingress
 from tests.slack.checks.conftest import Line
 
 PassTime = Callable[[timedelta], None]
@@ -39,7 +38,7 @@ async def socket(slack: FakeSlack, line: Line, clock: Clock) -> AsyncIterator[So
     client = SlackClient(token=slack.config.bot_tokens[0], base_url=slack.api_url, session=line.http, retry_handlers=[])
     app = AsyncApp(client=client, signing_secret="made-up")
     socket = SocketModeIngress(
-        Ingress(app, KeyRing(*load_private_keys(generate_private_key())), ACCOUNT, clock),
+        make_ingress(app, clock),
         app_token=APP_TOKEN,
         web_client=client,
         logger=logging.getLogger("slack_sdk"),

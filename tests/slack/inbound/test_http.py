@@ -23,11 +23,11 @@ from bot.model.catalog import BucketKey
 from bot.operations.server import Server
 from bot.sandbox.slack import FakeSlack
 from bot.sandbox.tokens import Behaviour, make_token
-from bot.sealing.hpke import KeyRing, generate_private_key, load_private_keys
 from bot.slack import form as modal
 from bot.slack.inbound.http import BODY_LIMIT, READ_TIMEOUT, HttpIngress
 from bot.slack.inbound.ingress import Ingress
 from tests.clock import Clock
+from tests.ingress import make_ingress
 from tests.memory import find_holders
 
 ADA = "U0ADA0001"
@@ -108,7 +108,7 @@ async def port(clock: Clock, log: io.StringIO) -> AsyncIterator[Port]:
     )
     app.view(modal.CALLBACK_ID)(take)
     app.options(modal.BUCKET_ACTION)(take)
-    ingress = Ingress(app, KeyRing(*load_private_keys(generate_private_key())), ACCOUNT, clock)
+    ingress = make_ingress(app, clock)
 
     async def is_ready() -> bool:
         return True

@@ -48,7 +48,9 @@ from bot.slack.inbound.socket_mode import SocketModeIngress
 from bot.slack.subcommands import COMMAND
 from tests.clock import Clock
 from tests.desk import Desk
+from tests.ingress import make_ingress
 from tests.leaks import find_leaks
+from tests.make import AUTHENTICITY
 from tests.noted_way import NotedWay
 
 ADA = "U0ADA0001"
@@ -106,7 +108,7 @@ def fill(slack: FakeSlack, block_id: str, text: str) -> None:
 
 def seal(payload: Json, key_ring: KeyRing) -> SealedPayload:
     """Seal a payload as the ingress does."""
-    return seal_payload(payload, key_ring.sealing_key, ACCOUNT)
+    return seal_payload(payload, key_ring.sealing_key, ACCOUNT, AUTHENTICITY.fingerprint)
 
 
 def everything_of(sealed: SealedPayload) -> bytes:
@@ -629,7 +631,7 @@ def test_text_pasted_anywhere_reaches_the_app_in_one_piece(
     else:
         payload["view"][place] = pasted
 
-    answer = asyncio.run(Ingress(make_app(heard), key_ring, ACCOUNT, Clock()).dispatch(payload))
+    answer = asyncio.run(make_ingress(make_app(heard), Clock(), key_ring).dispatch(payload))
 
     assert (answer.status, len(heard.bodies)) == (200, 1)
     for token in (TOKEN_TEXT, UNPREFIXED):
@@ -762,7 +764,7 @@ class Door:
 async def door(key_ring: KeyRing) -> AsyncIterator[Door]:
     """Serve an ingress that accepts two signing secrets."""
     heard = Heard()
-    ingress = Ingress(make_app(heard), key_ring, ACCOUNT, Clock())
+    ingress = make_ingress(make_app(heard), Clock(), key_ring)
     verifiers = [SignatureVerifier(SECRET), SignatureVerifier(OLDER_SECRET)]
     server = web.Application(client_max_size=BODY_LIMIT)
     server.router.add_post("/slack/events", HttpIngress(ingress, verifiers).handle)
@@ -895,7 +897,7 @@ def test_no_bytes_break_the_ingress(key_ring: KeyRing, body: bytes, content_type
     assume(not body.startswith(b"ssl_check=1"))
 
     async def knock() -> int:
-        ingress = Ingress(make_app(Heard()), key_ring, ACCOUNT, Clock())
+        ingress = make_ingress(make_app(Heard()), Clock(), key_ring)
         server = web.Application()
         server.router.add_post("/slack/events", HttpIngress(ingress, [SignatureVerifier(SECRET)]).handle)
         async with TestClient(TestServer(server, host="127.0.0.1")) as client:
@@ -1066,7 +1068,7 @@ async def test_an_acknowledgement_has_the_right_of_way_until_it_is_given(slack: 
         await ack()
 
     heard.work = work
-    ingress = Ingress(make_app(heard), key_ring, ACCOUNT, Clock(), right_of_way=way)
+    ingress = make_ingress(make_app(heard), Clock(), key_ring, right_of_way=way)
     assert (await ingress.dispatch(slack.make_submission(ADA))).status == 200
     assert noted == [True]
     assert not way.is_acknowledging
@@ -1151,7 +1153,7 @@ async def socket(key_ring: KeyRing) -> AsyncIterator[tuple[FakeSlack, Heard, Soc
         client = AsyncWebClient(token=slack.config.bot_tokens[0], base_url=slack.api_url)
         client.proxy = None
         ingress = SocketModeIngress(
-            Ingress(make_app(heard), key_ring, ACCOUNT, Clock()),
+            make_ingress(make_app(heard), Clock(), key_ring),
             app_token=slack.config.app_token or "",
             web_client=client,
             logger=logging.getLogger("slack_sdk"),

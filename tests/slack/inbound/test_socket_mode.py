@@ -26,16 +26,15 @@ from bot.sandbox.slack import FakeSlack
 from bot.sandbox.tokens import Behaviour, make_token
 from bot.sandbox.transport import Answer
 from bot.sandbox.workspace import FakeSlackConfig
-from bot.sealing.hpke import KeyRing, generate_private_key, load_private_keys
 from bot.slack import form as modal
 from bot.slack.blocks import Json
 from bot.slack.inbound.connection import _REASONS, RENEWAL
-from bot.slack.inbound.ingress import Ingress
 from bot.slack.inbound.payloads import Submit
 from bot.slack.inbound.routes import PAYLOAD
 from bot.slack.inbound.socket_mode import SocketModeIngress
 from bot.slack.subcommands import COMMAND
 from tests.clock import Clock
+from tests.ingress import make_ingress as build_ingress
 from tests.load import Load
 from tests.memory import find_holders
 
@@ -175,7 +174,7 @@ def make_ingress(slack: FakeSlack, app: AsyncApp, clock: Clock) -> SocketModeIng
     client = AsyncWebClient(token=slack.config.bot_tokens[0], base_url=slack.api_url, retry_handlers=[])
     client.proxy = None
     return SocketModeIngress(
-        Ingress(app, KeyRing(*load_private_keys(generate_private_key())), ACCOUNT, clock),
+        build_ingress(app, clock),
         app_token=slack.config.app_token or "",
         web_client=client,
         logger=logging.getLogger("slack_sdk"),

@@ -8,7 +8,7 @@ down_revision = "0006"
 
 
 def upgrade() -> None:
-    """Add the signatures and the chain; the same start signs what was open before (`bot.storage.authentic`)."""
+    """Add the signatures and the chain; the same start signs what was open before (`bot.storage.adoption`)."""
     for name in ("nonce", "fingerprint", "token_digest", "response_url_digest", "signature"):
         op.add_column("submissions", Column(name, String))
     op.add_column("openings", Column("signature", String))

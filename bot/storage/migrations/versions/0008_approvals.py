@@ -12,6 +12,8 @@ def upgrade() -> None:
     op.add_column("submissions", Column("approval_channel", String))
     op.add_column("submissions", Column("decided_by", String))
     op.add_column("submissions", Column("progress", String))
+    for left in ("approval_requests", "decisions"):  # by a dump of before, put back over a later version
+        op.execute(f"DROP TABLE IF EXISTS {left}")
     op.create_table(
         "approval_requests",
         Column("submission_id", String, primary_key=True),

@@ -1,4 +1,4 @@
-"""A policy: the rules, and whom and what they name."""
+"""The ids that rules name, so that Slack can be asked about them."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from bot.policy.rules import People, Rule
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listed:
-    """The ids that rules name, so that it can be asked whether Slack knows them. `users` may do something."""
+    """Ids, each once; those in `users` may do something, or may approve."""
 
     users: tuple[str, ...]
     usergroups: tuple[str, ...]
