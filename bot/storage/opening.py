@@ -96,7 +96,7 @@ async def end_after_a_restore(settings: DatabaseSettings) -> int:
     Raises StartRefused, also while a bot uses the SQLite file, and where there is no database: the operator would take
     an empty one, made at a wrong place, for the restored one.
     """
-    return await _end_all(settings, require_same_key, lambda lineage: lineage.settle(is_told=True))
+    return await _end_all(settings, require_same_key, lambda lineage: lineage.settle(is_told=True), adopts=True)
 
 
 async def begin_chain(settings: DatabaseSettings) -> int:
@@ -108,12 +108,16 @@ async def begin_chain(settings: DatabaseSettings) -> int:
 
 
 async def _end_all(
-    settings: DatabaseSettings, require_key: RequireKey, end: Callable[[Lineage], Awaitable[int]]
+    settings: DatabaseSettings,
+    require_key: RequireKey,
+    end: Callable[[Lineage], Awaitable[int]],
+    *,
+    adopts: bool = False,
 ) -> int:
     await _require_database(settings)
     async with AsyncExitStack() as stack:
         opener = open_file if settings.postgres_url is None else open_server
-        records = await opener(settings, stack, tell=log_each_once(), require_key=require_key)
+        records = await opener(settings, stack, tell=log_each_once(), require_key=require_key, adopts=adopts)
         try:
             return await end(records.lineage)
         except DatabaseTrouble as error:

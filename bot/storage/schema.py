@@ -113,6 +113,7 @@ SUBMISSIONS: Final = Table(
     Column("signature", String),
     Column("approval_channel", String),
     Column("decided_by", String),
+    Column("progress", String),
     sqlite_autoincrement=True,
 )
 
@@ -137,6 +138,7 @@ APPROVAL_REQUESTS: Final = Table(
     Column("channel_id", String, nullable=False),
     Column("message_ts", String),
     Column("asked_at", _UtcDateTime, nullable=False),
+    Column("signature", String),
 )
 
 DECISIONS: Final = Table(
