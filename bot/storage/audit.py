@@ -10,11 +10,10 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, insert, select
+from sqlalchemy import Connection, Row, insert, select, text
 
 from bot.model.audit import PERSONAL, Entry
 from bot.sealing.authenticity import Authenticity, Fields
-from bot.storage.lock import lock_name
 from bot.storage.schema import AUDIT
 
 AUDIT_KIND: Final = "audit"
@@ -23,6 +22,9 @@ AUDIT_KIND: Final = "audit"
 _NAMES: Final = ("event", "submission_id", "task", "outcome", "code", "token_id", "fingerprint", "cf_ray", "details")
 _SIGNED: Final = ("number", "at", "account_id", "bucket", *_NAMES, "people_digest", "previous")
 _LAST: Final = select(AUDIT.c.number, AUDIT.c.signature).order_by(AUDIT.c.number.desc()).limit(1)
+_LOCKED_LAST: Final = text("SELECT number, signature FROM last_audit_entry()")
+"""By a function of the tables: in one round trip, and seen as it is once the lock is there."""
+
 _APPEND: Final = insert(AUDIT)
 
 
@@ -55,8 +57,7 @@ class AuditChain:
         waiting = [*entries]
         if not waiting:
             return
-        lock_name(connection, AUDIT_KIND)
-        head = read_head(connection)
+        head = _lock_head(connection)
         rows = []
         for entry in waiting:
             rows.append(self._row(entry, head))
@@ -82,7 +83,17 @@ _NO_BUCKET: Final = {"account_id": "", "bucket": ""}
 
 def read_head(connection: Connection) -> Head:
     """Return the last entry."""
-    last = connection.execute(_LAST).one_or_none()
+    return _as_head(connection.execute(_LAST).one_or_none())
+
+
+def _lock_head(connection: Connection) -> Head:
+    """Return the last entry, and keep other transactions from appending to it until the end of this one."""
+    if connection.dialect.name != "postgresql":  # SQLite has one writer anyway
+        return read_head(connection)
+    return _as_head(connection.execute(_LOCKED_LAST).one_or_none())
+
+
+def _as_head(last: Any) -> Head:  # noqa: ANN401 - a row of either query, or None
     return Head(number=last.number, signature=last.signature) if last else BEFORE_THE_FIRST
 
 

@@ -143,14 +143,14 @@ def require_authentic(connection: Connection, chain: AuditChain, row: Row[Any], 
     _require_signature(chain.authenticity, row)
     _require_opening(chain.authenticity, row)
     is_final = row.state in FINAL_STATES
-    if not is_final:
-        _require_progress(chain.authenticity, row, read_submission(row))
     if (row.has_ended or has_ended) and not is_final:  # an ending is final: this row was put back
         raise _forged(row, "state")
-    if is_final and not _has_entry(connection, chain, row, Event.ENDED, digest_of_result(row)):
-        raise _forged(row, "state")
-    if row.state == State.CONFIRMING and not _has_entry(connection, chain, row, Event.WRITTEN, _expiry(row)):
-        raise _forged(row, "state")
+    try:
+        _require_progress(chain.authenticity, row, read_submission(row))
+    except RecordForged:
+        # After a restore, all that was open ends by one statement, which signs no row.
+        if not (is_final and _has_ending(connection, chain, row)):
+            raise
 
 
 def digest_of_result(row: Row[Any]) -> str:
@@ -240,9 +240,10 @@ def _require_opening(authenticity: Authenticity, row: Row[Any]) -> None:
         raise _forged(row, "nonce")
 
 
-def _has_entry(connection: Connection, chain: AuditChain, row: Row[Any], event: Event, details: str = "") -> bool:
-    """Return whether the chain has an authentic entry that says the same."""
-    query = _ENTRIES.where(AUDIT.c.submission_id == row.id, AUDIT.c.event == event.value, AUDIT.c.details == details)
+def _has_ending(connection: Connection, chain: AuditChain, row: Row[Any]) -> bool:
+    """Return whether the chain has an authentic entry that says how it ended, in the same words."""
+    its_entry = AUDIT.c.submission_id == row.id, AUDIT.c.event == Event.ENDED.value
+    query = _ENTRIES.where(*its_entry, AUDIT.c.details == digest_of_result(row))
     return any(chain.is_authentic(entry) for entry in connection.execute(query))
 
 

@@ -113,7 +113,7 @@ async def test_what_has_ended_cannot_be_put_back(submissions: Submissions, query
 
 _RESULTS = {
     "another ending": "state = 'stored'",
-    "another token": "token_id = 'ffffffffffffffffffffffffffffffff'",
+    "another token": ("token_id = 'ffffffffffffffffffffffffffffffff', token_owner = 'user', checked_at = accepted_at"),
     "another word for the slot": "confirmation = 'valid'",
     "another cause": "error_code = 'token_invalid'",
     "other words of Cloudflare's": "cloudflare_message = 'All is well.'",

@@ -6,6 +6,18 @@ from sqlalchemy import BigInteger, Column, DateTime, Integer, String, text
 revision = "0007"
 down_revision = "0006"
 
+# Volatile, as by default: the second statement sees what was committed while the first one waited. The path is set,
+# since `pg_restore --data-only` empties it.
+_FUNCTION = """
+CREATE OR REPLACE FUNCTION last_audit_entry() RETURNS TABLE (number bigint, signature text)
+LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+BEGIN
+    PERFORM pg_advisory_xact_lock(hashtextextended('r2-credential-bot audit', 0));
+    RETURN QUERY SELECT its.number, CAST(its.signature AS text) FROM audit AS its ORDER BY its.number DESC LIMIT 1;
+END
+$$
+"""
+
 
 def upgrade() -> None:
     """Add the signatures and the chain; the same start signs what was open before (`bot.storage.adoption`)."""
@@ -37,6 +49,8 @@ def upgrade() -> None:
         Column("signature", String, nullable=False),
         if_not_exists=True,
     )
+    if op.get_bind().dialect.name == "postgresql":
+        op.execute(_FUNCTION)
     op.create_index("audit_submissions", "audit", ["submission_id"], if_not_exists=True)
     is_known = text("user_id IS NOT NULL")
     for name, column in (("audit_people", "user_id"), ("audit_remembered", "number")):
