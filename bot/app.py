@@ -85,7 +85,8 @@ from bot.slack.stories.visibility import Visibility
 from bot.slack.traffic import SlackTraffic
 from bot.storage.approvals import Approvals
 from bot.storage.audit_outbox import AuditOutbox
-from bot.storage.audit_watch import HEAD_FILE, AuditWatch
+from bot.storage.audit_watch import AuditWatch
+from bot.storage.chain_start import HEAD_FILE
 from bot.storage.checks import storage_checks
 from bot.storage.opening import Store, open_store, settle_at_the_start
 from bot.storage.start_clock import not_before_what_is_recorded

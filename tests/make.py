@@ -4,6 +4,8 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from sqlalchemy import Connection, select, update
+
 from bot.model.approval import Request
 from bot.model.catalog import BucketKey, Catalog, CatalogStatus, CredentialStatus, StoredCredential
 from bot.model.submission import (
@@ -20,6 +22,9 @@ from bot.model.submission import (
 )
 from bot.sealing.authenticity import Authenticity
 from bot.storage.audit import AuditChain
+from bot.storage.authentic import sign_submission
+from bot.storage.database import Database
+from bot.storage.schema import SUBMISSIONS
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 ACCOUNT = "5a4db0c0000000000000000000000001"
@@ -146,6 +151,19 @@ def _with_deadline(fields: dict[str, Any]) -> dict[str, Any]:
     """Derive `expires_at` from `accepted_at`, unless it is given."""
     accepted_at: datetime = fields.get("accepted_at", NOW)
     return {"expires_at": accepted_at + timedelta(hours=1), "task": Task.STORE} | fields
+
+
+async def sign_again(database: Database) -> None:
+    """Sign how far each submission has come as it is now: as if the bot itself had brought it there."""
+
+    def sign(connection: Connection) -> int:
+        for row in connection.execute(select(SUBMISSIONS)).mappings():
+            signed = sign_submission(AUTHENTICITY, dict(row))
+            is_it = SUBMISSIONS.c.id == row["id"]
+            connection.execute(update(SUBMISSIONS).where(is_it).values(progress=signed["progress"]))
+        return 0
+
+    await database.run(sign)
 
 
 class NobodyAsked:

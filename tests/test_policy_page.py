@@ -26,6 +26,7 @@ def ask(user: str, *groups: str, unknown: str = "") -> Permit:
 
 CASES: dict[str, tuple[str, Verb, str, int | None]] = {
     "production": ("S0DATAENG", Verb.STORE, "prod-lake", 1),
+    "enabling in production": ("S0DATAENG", Verb.ENABLE, "prod-lake", 1),
     "a playground": ("S0DATAENG", Verb.STORE, "prod-sandbox", 0),
     "elsewhere": ("S0DATAENG", Verb.ENABLE, "lake", 0),
     "an auditor looks": ("S0AUDITOR", Verb.STATUS, "prod-lake", 0),

@@ -77,17 +77,22 @@ class Asking:
     async def _post(self, pending: Pending) -> Request:
         submission = pending.submission
         message_ts = await self._asker.post_request(pending)
-        return Request(
+        request = Request(
             submission_id=submission.id,
             channel_id=submission.approval_channel or "",
             message_ts=message_ts,
             asked_at=self._clock(),
         )
+        return request.signed_by(self._authenticity)
 
     async def _find_request(self, submission: Submission) -> Request | None:
-        """Return what is recorded; a damaged record counts as none, and must stop neither the bucket nor a result."""
+        """Return what is recorded; a damaged or forged record counts as none: it stops neither bucket nor result."""
         try:
-            return await self._approvals.find_request(submission.id)
+            request = await self._approvals.find_request(submission.id)
         except RecordDamaged as damage:
             _log.error("approval_request_damaged", row=damage.row, column=damage.column)
             return None
+        if request is not None and not request.is_authentic(self._authenticity):
+            _log.error("approval_request_damaged", row=submission.id, column="signature")
+            return None
+        return request

@@ -38,6 +38,7 @@ from bot.model.errors import (
     DatabaseTrouble,
     LeaseLost,
     NotApproved,
+    RecordDamaged,
     SealedValueUnreadable,
 )
 from bot.model.memory import Memory
@@ -173,6 +174,8 @@ class Delivery:
             if not await self._submissions.holds(held.lease):
                 raise
             self._leave_alone(due, error)  # the lease still holds: only this submission may not be sent
+        except RecordDamaged as error:  # changed by somebody else meanwhile: the next read sets it aside
+            self._leave_alone(due, error)
         except BotError:
             raise
         except Exception as error:  # noqa: BLE001 - a damaged row or a bug

@@ -11,6 +11,7 @@ from typing import Final, Protocol, Self
 from bot.model.submission import Findings, Pending, Submission
 
 _KIND: Final = "decision"
+_REQUEST_KIND: Final = "request"
 _DIGITS: Final = 32
 """Half of a SHA-256: nobody finds a second token with the same digest."""
 
@@ -69,6 +70,23 @@ class Request:
     channel_id: str
     message_ts: str | None
     asked_at: datetime
+    signature: str | None = None
+
+    def signed_by(self, authenticity: Authenticity) -> Self:
+        """Return it with its signature."""
+        return replace(self, signature=authenticity.sign(_REQUEST_KIND, self._fields()))
+
+    def is_authentic(self, authenticity: Authenticity) -> bool:
+        """Return whether the bot signed it. Anyone who can write rows cannot have another message changed."""
+        return authenticity.verifies(_REQUEST_KIND, self._fields(), self.signature)
+
+    def _fields(self) -> dict[str, str | None]:
+        return {
+            "submission_id": self.submission_id,
+            "channel_id": self.channel_id,
+            "message_ts": self.message_ts,
+            "asked_at": self.asked_at.astimezone(UTC).isoformat(),
+        }
 
 
 class Answer(StrEnum):

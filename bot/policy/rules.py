@@ -1,6 +1,7 @@
 """The rules: each allows a request, or refuses it with a reason. Pure."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
@@ -49,6 +50,13 @@ WITH_TOKEN: Final = frozenset({Verb.STORE, Verb.CHECK, Verb.ROTATE})
 
 APPROVABLE: Final = frozenset({Verb.STORE, Verb.ENABLE, Verb.ROTATE})
 """What changes something, and so may need an approval."""
+
+APPLIES_TO: Final[Mapping[str, frozenset[Verb]]] = {
+    "approvals": APPROVABLE,  # a dry run waits for nobody
+    "require_reason": WITH_TOKEN,
+    "max_token_lifetime": WITH_TOKEN,
+}
+"""The verbs without which a term means nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

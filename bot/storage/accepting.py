@@ -27,14 +27,13 @@ from bot.model.errors import leaves
 from bot.model.move import Change
 from bot.model.submission import NewSubmission, Submission, Task
 from bot.storage.audit import AuditChain
-from bot.storage.authentic import sign_submission
+from bot.storage.authentic import sign_submission, was_sent_by_the_bot
 from bot.storage.lock import lock_bucket, lock_name
 from bot.storage.moves import begin_anew, make_move, superseded_by
 from bot.storage.rows import (
     IS_UNCERTAIN,
     ITS_BUCKET,
     MAY_BE_SENT,
-    NOTHING_FOUND,
     PLACE,
     names_of,
     new_row,
@@ -85,7 +84,7 @@ _MAY_BE_WRITTEN: Final = and_(IS_UNCERTAIN, func.coalesce(SUBMISSIONS.c.error_co
 # One row for each at most, each the first of an index: as seven subqueries, three of which read the bucket's whole
 # history, this took half of the time of recording a Submit, and grew.
 _newest: Final = (
-    select(SUBMISSIONS.c.sent_at, SUBMISSIONS.c.accepted_at, SUBMISSIONS.c.user_id)
+    select(SUBMISSIONS.c.sent_at, SUBMISSIONS.c.accepted_at, SUBMISSIONS.c.user_id, SUBMISSIONS.c.id)
     .order_by(*(column.desc() for column in PLACE))
     .limit(literal_column("1"))
 )
@@ -141,7 +140,7 @@ def accept(connection: Connection, chain: AuditChain, new: NewSubmission, nonce:
     }
     if new.task is Task.CHECK and _has_too_many_checks(connection, new, claim):
         return Acceptance(verdict=Verdict.TOO_MANY_CHECKS)
-    signed = _Signed(chain=chain, new=new, place=_find_place(connection, new), nonce=nonce)
+    signed = _Signed(chain=chain, new=new, place=_find_place(connection, chain, new), nonce=nonce)
     if connection.execute(_CLAIM_OPENING, claim).rowcount == 0:
         is_repeated = connection.scalar(select(SUBMISSIONS.c.id).where(_is_same_form(new))) is not None
         if not is_repeated:
@@ -153,7 +152,7 @@ def accept(connection: Connection, chain: AuditChain, new: NewSubmission, nonce:
 
 def add(connection: Connection, chain: AuditChain, new: NewSubmission) -> Acceptance:
     """Record a submission that no form was opened for, once."""
-    signed = _Signed(chain=chain, new=new, place=_find_place(connection, new))
+    signed = _Signed(chain=chain, new=new, place=_find_place(connection, chain, new))
     if _insert(connection, signed):
         return _recorded(connection, signed, Verdict.RECORDED)
     return Acceptance(verdict=Verdict.ALREADY_UNDER_WAY)
@@ -174,7 +173,7 @@ class _Place:
     overtaken_by: str | None = None
 
 
-def _find_place(connection: Connection, new: NewSubmission) -> _Place:
+def _find_place(connection: Connection, chain: AuditChain, new: NewSubmission) -> _Place:
     """Return its place in the bucket's order: by when it was sent, however late it is recorded.
 
     A submission older than the token that is, or may be, in the slot is superseded at once: a delayed Submit must not
@@ -189,7 +188,9 @@ def _find_place(connection: Connection, new: NewSubmission) -> _Place:
     if newest_at - new.sent_at >= FURTHEST_BACK:
         return _Place(sent_at=newest_at + _NEXT)  # a repeated Submit keeps its sequence
     is_late = new.task is Task.STORE and in_slot is not None and _is_older(new, *_times_of(in_slot))
-    return _Place(sent_at=new.sent_at, overtaken_by=in_slot.user_id if in_slot and is_late else None)
+    if in_slot is None or not is_late or not was_sent_by_the_bot(connection, chain, in_slot):
+        return _Place(sent_at=new.sent_at)
+    return _Place(sent_at=new.sent_at, overtaken_by=in_slot.user_id)
 
 
 def _times_of(row: Row[Any]) -> tuple[datetime, datetime]:
@@ -213,6 +214,10 @@ class _Signed:
     nonce: str = ""
 
     def row(self) -> dict[str, Any]:
+        """Return its row as that of a new submission."""
+        return sign_submission(self.chain.authenticity, self.unsigned_row())
+
+    def unsigned_row(self) -> dict[str, Any]:
         """Return its row. A token that will never be sent is not stored, not even sealed."""
         new, place = self.new, self.place
         row = new_row(new) | {
@@ -222,8 +227,7 @@ class _Signed:
             "expires_at": new.expires_at,
             "nonce": self.nonce,
         }
-        row |= {"sealed_token": None} if place.overtaken_by else {}
-        return sign_submission(self.chain.authenticity, row)
+        return row | ({"sealed_token": None} if place.overtaken_by else {})
 
     def entry(self, verdict: Verdict) -> Entry:
         """Return what the audit says of it."""
@@ -273,9 +277,10 @@ def _why_not(connection: Connection, new: NewSubmission, nonce: str, opened_in: 
 def _accept_again(connection: Connection, signed: _Signed) -> Acceptance:
     """Record a second Submit of the same view, unless it was sent first and merely arrived later."""
     new = signed.new
-    row = signed.row() | NOTHING_FOUND
+    first = connection.execute(select(SUBMISSIONS).where(_is_same_form(new)).with_for_update()).one()
     its_time, first_time = (signed.place.sent_at, new.accepted_at), (SUBMISSIONS.c.sent_at, SUBMISSIONS.c.accepted_at)
-    if begin_anew(connection, and_(_is_same_form(new), tuple_(*first_time) <= its_time), row):
+    is_it = and_(_is_same_form(new), tuple_(*first_time) <= its_time)
+    if begin_anew(connection, signed.chain, is_it, first, signed.unsigned_row()):
         return _recorded(connection, signed, Verdict.REPLACED)
     return Acceptance(verdict=Verdict.ALREADY_UNDER_WAY, submission=_find_recorded(connection, new))
 

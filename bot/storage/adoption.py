@@ -35,7 +35,7 @@ def adopt(
     entries += map(_adopted, stored)
     for row in connection.execute(select(SUBMISSIONS).where(SUBMISSIONS.c.reported_at.is_(None), *which)).all():
         signed = sign_submission(chain.authenticity, dict(row._mapping) | {"nonce": ADOPTED})  # noqa: SLF001 - public in SQLAlchemy, with this name
-        names = ("nonce", "signature", *SEALED.values())
+        names = ("nonce", "signature", "progress", *SEALED.values())
         is_it = SUBMISSIONS.c.sequence == row.sequence
         connection.execute(update(SUBMISSIONS).where(is_it).values({name: signed[name] for name in names}))
         entries += [entry_of(row, event, at) for event in _events_of(row)]

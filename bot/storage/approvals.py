@@ -3,20 +3,20 @@
 from dataclasses import asdict, replace
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, Table, select
+from sqlalchemy import Connection, Row, Table, exists, select
 
 from bot.model.approval import Answer, Choice, Decided, Decision, Request, digest_of
 from bot.model.audit import Entry, Event, Who
-from bot.model.errors import RecordDamaged
+from bot.model.errors import RecordDamaged, RecordForged
 from bot.model.move import Change, Move
 from bot.model.submission import State
 from bot.storage.audit import AuditChain
-from bot.storage.authentic import entry_of
+from bot.storage.authentic import entry_of, require_progress
 from bot.storage.damage import require_shape
 from bot.storage.database import Database
 from bot.storage.moves import make_move
 from bot.storage.rows import read_pending
-from bot.storage.schema import APPROVAL_REQUESTS, DECISIONS, SUBMISSIONS
+from bot.storage.schema import APPROVAL_REQUESTS, AUDIT, DECISIONS, SUBMISSIONS
 from bot.storage.upsert import insert_into
 
 
@@ -31,8 +31,15 @@ class Approvals:
         return await self._database.run(lambda connection: _find_request(connection, submission_id))
 
     async def find_decision(self, submission_id: str) -> Decision | None:
-        """Return the recorded decision, authentic or not; raises RecordDamaged."""
-        return await self._database.run(lambda connection: _find_decision(connection, submission_id))
+        """Return the recorded decision, authentic or not; raises RecordDamaged, also if it was deleted."""
+
+        def find(connection: Connection) -> Decision | None:
+            decision = _find_decision(connection, submission_id)
+            if decision is None:
+                _require_undecided(connection, submission_id)
+            return decision
+
+        return await self._database.run(find)
 
     async def note_request(self, request: Request) -> None:
         """Record a posted request; the first one stays."""
@@ -49,7 +56,7 @@ def record_decision(connection: Connection, chain: AuditChain, decision: Decisio
     if row is None:
         return Decided(answer=Answer.NOT_WAITING), []
     pending = read_pending(row)
-    submission = pending.submission
+    submission = pending.submission if pending.submission.is_ended else require_progress(chain, row)
     known = _find_decision(connection, decision.submission_id)
     if known is not None:
         return Decided(answer=Answer.DECIDED_BEFORE, submission=submission, decision=known), []
@@ -57,11 +64,19 @@ def record_decision(connection: Connection, chain: AuditChain, decision: Decisio
         return Decided(answer=Answer.NOT_WAITING, submission=submission), []
     if digest_of(pending) != decision.digest:
         return Decided(answer=Answer.ANOTHER_TOKEN, submission=submission), []
+    _require_undecided(connection, submission.id)
     _insert_once(connection, DECISIONS, asdict(decision) | {"choice": decision.choice.value})
     move = Move(to=submission.state, at=decision.decided_at)
     changes = make_move(connection, chain, submission, move, lease=None)
     chain.append(connection, [_entry_of(row, decision)])
     return Decided(answer=Answer.RECORDED, submission=submission, decision=decision), changes
+
+
+def _require_undecided(connection: Connection, submission_id: str) -> None:
+    """Raise RecordForged if the audit knows a decision: else who deletes a denial could have somebody else approve."""
+    is_of_it = AUDIT.c.submission_id == submission_id, AUDIT.c.event.in_([event.value for event in _EVENTS.values()])
+    if connection.scalar(select(exists().where(*is_of_it))):
+        raise RecordForged(DECISIONS.name, submission_id, "choice")
 
 
 def _entry_of(row: Row[Any], decision: Decision) -> Entry:

@@ -6,21 +6,23 @@ nobody's name; nor does one that has ended by what the audit says. What remains 
 
 import hashlib
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Row, exists, select
+from sqlalchemy import ColumnElement, Connection, Row, exists, or_, select
 
 from bot.model.audit import Entry, Event, Who
-from bot.model.catalog import BucketKey, StoredCredential
+from bot.model.catalog import BucketKey, CredentialStatus, StoredCredential
 from bot.model.errors import RecordForged
-from bot.model.submission import ENDINGS, State
+from bot.model.submission import ENDINGS, State, Submission
 from bot.sealing.authenticity import Authenticity, Fields
 from bot.storage.audit import AuditChain, as_text
+from bot.storage.rows import OF_FINDINGS, OF_PROGRESS, progress_of, read_submission
 from bot.storage.schema import AUDIT, OPENINGS, SUBMISSIONS
 
 _OPENING: Final = "opening"
 _SUBMISSION: Final = "submission"
+_PROGRESS: Final = "progress"
 _OF_OPENING: Final = ("nonce", "team_id", "user_id", "expires_at")
 _OF_SUBMISSION: Final = (
     "id",
@@ -57,6 +59,7 @@ _OF_RESULT: Final = (
     "cf_ray",
     "confirmation",
     "superseded_by",
+    "approval_channel",
     "decided_by",
 )
 """What a result says: its digest is part of the entry that records the ending."""
@@ -67,6 +70,12 @@ ADOPTED: Final = "adopted"
 """The nonce of a submission from before there were signatures."""
 
 _ENTRIES: Final = select(AUDIT).order_by(AUDIT.c.number)
+_CLOCKS_DIFFER: Final = timedelta(minutes=5)
+"""By as much Slack's clock, which says when a Submit was sent, may be ahead of the bot's."""
+
+_SAYS_SENT: Final = or_(
+    AUDIT.c.event.in_((Event.WRITE_SENT.value, Event.WRITTEN.value)), AUDIT.c.outcome == State.UNCERTAIN.value
+)
 
 
 def has_ended(submission_id: ColumnElement[str]) -> ColumnElement[bool]:
@@ -75,9 +84,49 @@ def has_ended(submission_id: ColumnElement[str]) -> ColumnElement[bool]:
 
 
 def sign_submission(authenticity: Authenticity, row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a new row of a submission with its signature, which covers its sealed values by their digests."""
+    """Return a row of a submission with its signatures; the sealed values are covered by their digests."""
     signed = dict(row) | {digest: _digest(row[sealed]) for sealed, digest in SEALED.items()}
-    return signed | {"signature": authenticity.sign(_SUBMISSION, _fields(signed, _OF_SUBMISSION))}
+    signed["signature"] = authenticity.sign(_SUBMISSION, _fields(signed, _OF_SUBMISSION))
+    progress = dict.fromkeys(OF_PROGRESS) | {name: row[name] for name in OF_PROGRESS if name in row}
+    return signed | {"progress": sign_progress(authenticity, row["id"], progress)}
+
+
+def sign_progress(authenticity: Authenticity, submission_id: str, progress: Mapping[str, Any]) -> str:
+    """Return the signature of how far a submission has come: see `bot.storage.rows.progress_of`."""
+    return authenticity.sign(_PROGRESS, _fields_of_progress(submission_id, progress))
+
+
+def require_recorded(chain: AuditChain, row: Row[Any], progress: Mapping[str, Any]) -> Submission:
+    """Return the submission of a row as a statement has left it; raises RecordForged unless that is as it was told.
+
+    Else someone who writes to the database at the same time, or has put a trigger there, would have it signed.
+    """
+    submission = read_submission(row)
+    _require_signature(chain.authenticity, row)
+    if _fields_of_progress(submission.id, progress_of(submission)) != _fields_of_progress(row.id, progress):
+        raise _forged(row, _PROGRESS)
+    return submission
+
+
+def require_progress(chain: AuditChain, row: Row[Any]) -> Submission:
+    """Return the submission of a row that has not ended; raises RecordForged unless the bot has brought it so far."""
+    submission = read_submission(row)
+    _require_signature(chain.authenticity, row)
+    _require_progress(chain.authenticity, row, submission)
+    return submission
+
+
+def _require_progress(authenticity: Authenticity, row: Row[Any], submission: Submission) -> None:
+    fields = _fields_of_progress(submission.id, progress_of(submission))
+    if not authenticity.verifies(_PROGRESS, fields, row.progress):
+        raise _forged(row, _PROGRESS)
+
+
+def _fields_of_progress(submission_id: str, progress: Mapping[str, Any]) -> Fields:
+    """Return what a signature covers: as a row is read, which knows no findings without a time, and no empty value."""
+    known = progress if progress["checked_at"] else {**progress, **dict.fromkeys(OF_FINDINGS)}
+    texts = {name: as_text(value or None) for name, value in known.items() if value != CredentialStatus.UNKNOWN}
+    return texts | {"id": submission_id}
 
 
 def sign_opening(authenticity: Authenticity, row: Mapping[str, Any]) -> dict[str, Any]:
@@ -85,15 +134,18 @@ def sign_opening(authenticity: Authenticity, row: Mapping[str, Any]) -> dict[str
     return dict(row) | {"signature": authenticity.sign(_OPENING, _fields(row, _OF_OPENING))}
 
 
-def require_authentic(connection: Connection, chain: AuditChain, row: Row[Any]) -> None:
+def require_authentic(connection: Connection, chain: AuditChain, row: Row[Any], *, has_ended: bool = False) -> None:
     """Raise RecordForged unless a row of work is what a person asked for, and has come as far as it says.
 
-    `row` has the columns of the submission, those of its opening as `opening_...`, and `has_ended`.
+    `row` has the columns of the submission, those of its opening as `opening_...`, and `has_ended`; the argument says
+    that somebody remembers the ending, whatever the audit says.
     """
     _require_signature(chain.authenticity, row)
     _require_opening(chain.authenticity, row)
     is_final = row.state in FINAL_STATES
-    if row.has_ended and not is_final:  # an ending is final: this row was put back
+    if not is_final:
+        _require_progress(chain.authenticity, row, read_submission(row))
+    if (row.has_ended or has_ended) and not is_final:  # an ending is final: this row was put back
         raise _forged(row, "state")
     if is_final and not _has_entry(connection, chain, row, Event.ENDED, digest_of_result(row)):
         raise _forged(row, "state")
@@ -135,6 +187,20 @@ def is_stored_by_the_bot(connection: Connection, chain: AuditChain, credential: 
     return any(
         _says_the_same(entry, credential) and chain.is_authentic(entry)
         for entry in connection.execute(_ENTRIES.where(*its_entry))
+    )
+
+
+def was_sent_by_the_bot(connection: Connection, chain: AuditChain, row: Row[Any]) -> bool:
+    """Return whether the audit says that a token was sent, for this person, and not long before its Submit.
+
+    Else a made-up row would end every Submit for its bucket, and name a person who is said to have stored another one.
+    `row` has the `id`, `user_id` and `sent_at` of a submission.
+    """
+    entries = connection.execute(_ENTRIES.where(AUDIT.c.submission_id == row.id, _SAYS_SENT))
+    return any(
+        entry.user_id in (None, row.user_id) and row.sent_at - entry.at <= _CLOCKS_DIFFER and chain.is_authentic(entry)
+        for entry in entries
+        if entry.at is not None
     )
 
 

@@ -17,11 +17,14 @@ from bot.storage.audit import AuditChain
 from bot.storage.migrations import bring_up_to_date, is_up_to_date
 from bot.storage.places import require_private
 from bot.storage.schema import AUDIT, SUBMISSIONS
-from bot.storage.trouble import DATA_DIR_SETTING
+from bot.storage.trouble import DATA_DIR_SETTING, DATABASE_SETTING
 
 AUDIT_KEY_SETTING: Final = "R2_CREDENTIAL_AUDIT_KEY"
 AUDIT_KEY: Final = "audit-key"
 """In the data directory, where no key is given. Not one of the sealing keys: those are replaced each day."""
+
+HEAD_FILE: Final = "audit-head"
+"""In the data directory, once a process has seen the end of a chain there (`bot.storage.audit_watch`)."""
 
 RequireKey = Callable[[Connection, AuditChain], None]
 """Refuses, by StartRefused, a process whose key is not the one that is wanted."""
@@ -81,23 +84,38 @@ def read_webhook_secret(settings: DatabaseSettings) -> str:
     return read_authenticity(settings).webhook_secret().reveal()
 
 
-def set_up_with(chain: AuditChain, now: Callable[[], datetime]) -> Callable[[Connection], None]:
-    """Return what brings the tables up to date and, in the same transaction, begins a chain that is new with them."""
-    return partial(_set_up, chain, now)
+def set_up_with(
+    chain: AuditChain, now: Callable[[], datetime], *, adopts: bool = False
+) -> Callable[[Connection], None]:
+    """Return what brings the tables up to date and, in the same transaction, begins a chain that is new with them.
+
+    It raises StartRefused for records that nobody signed, unless it `adopts` them: who can write to the database can
+    take the signatures away, with their columns, and would have a restart sign whatever is there.
+    """
+    return partial(_set_up, chain, now, adopts)
 
 
-def _set_up(chain: AuditChain, now: Callable[[], datetime], connection: Connection) -> None:
-    was_signed = is_up_to_date(connection) or _has_signatures(connection)
+def _set_up(chain: AuditChain, now: Callable[[], datetime], adopts: bool, connection: Connection) -> None:  # noqa: FBT001 - by partial
+    was_signed = is_up_to_date(connection)
+    columns = [] if was_signed else _columns_of_submissions(connection)
+    was_signed = was_signed or SUBMISSIONS.c.signature.name in columns
+    if columns and not was_signed and not adopts:
+        message = (
+            f"{DATABASE_SETTING}: the records of this database are not signed. If they are those of a version that did "
+            "not sign, stop all processes, run `r2-credential-bot restored`, which ends what is open, and start again. "
+            "If not, find out who writes to this database besides the bot"
+        )
+        raise StartRefused(message)
     bring_up_to_date(connection)
     if not was_signed:
         adopt_unsigned(connection, chain, now())
 
 
-def _has_signatures(connection: Connection) -> bool:
-    """Return whether the tables are of a version that signs. Another process may be adding that right now."""
+def _columns_of_submissions(connection: Connection) -> list[str]:
+    """Return the names, none if there is no such table. Another process may be adding some right now."""
     tables = inspect(connection)
     columns = tables.get_columns(SUBMISSIONS.name) if tables.has_table(SUBMISSIONS.name) else []
-    return any(column["name"] == SUBMISSIONS.c.signature.name for column in columns)
+    return [column["name"] for column in columns]
 
 
 def require_same_key(connection: Connection, chain: AuditChain) -> None:

@@ -24,7 +24,14 @@ from bot.model.errors import BotError, DatabaseRestored, RecordDamaged
 from bot.model.move import Change, Changes, Move
 from bot.model.submission import ENDINGS, STEPS, Lease, State, Submission
 from bot.storage.audit import AuditChain
-from bot.storage.authentic import entry_of, has_ended
+from bot.storage.authentic import (
+    entry_of,
+    has_ended,
+    require_progress,
+    require_recorded,
+    sign_progress,
+    sign_submission,
+)
 from bot.storage.catalogs import note_stored, note_test
 from bot.storage.lock import lock_bucket
 from bot.storage.rows import (
@@ -36,9 +43,11 @@ from bot.storage.rows import (
     MOST_COUNTED,
     NO_CAUSE,
     NO_ERROR,
+    NOTHING_FOUND,
     PLACE,
     columns_of,
     names_of,
+    progress_of,
     read_submission,
 )
 from bot.storage.schema import SUBMISSIONS
@@ -65,12 +74,15 @@ def make_move(
     is_written = is_new_state and move.to is State.CONFIRMING
     if is_written or move.supersedes:
         lock_bucket(connection, submission.key)  # first: an older one recorded meanwhile would escape superseding
+    progress = progress_of(submission) | {"revision": submission.revision + 1}
+    progress |= {name: value for name, value in values.items() if name in progress}
+    values["progress"] = sign_progress(chain.authenticity, submission.id, progress)
     row = connection.execute(statement, values | ({"its_epoch": lease.epoch} if lease else {})).one_or_none()
     if row is None:
         return []
-    changed = [(Change(submission=read_submission(row), is_new_state=is_new_state), row)]
+    changed = [(Change(submission=require_recorded(chain, row, progress), is_new_state=is_new_state), row)]
     if move.supersedes or is_written:
-        changed += _supersede_older(connection, row, move)
+        changed += _supersede_older(connection, chain, row, move)
     if is_written:
         note_stored(connection, _as_credential(row, move.at))
     if move.tested_at is not None:
@@ -79,16 +91,23 @@ def make_move(
     return [change for change, _ in changed]
 
 
-def begin_anew(connection: Connection, is_it: ColumnElement[bool], row: dict[str, Any]) -> bool:
+def begin_anew(
+    connection: Connection, chain: AuditChain, is_it: ColumnElement[bool], first: Row[Any], row: dict[str, Any]
+) -> bool:
     """Replace the first Submit of a form by a repeated one, if nothing was sent yet; return whether it was replaced.
 
-    One that an approver was asked about stays as it is.
+    One that an approver was asked about stays as it is, and so does one that the bot has not made so.
 
     This is not a step but another submission under the same id. The higher revision makes every copy of the first
     one stale, so that a delivery that has read it cannot record anything.
     """
-    statement = update(SUBMISSIONS).where(is_it, _IS_UNSENT, _IS_UNSEEN)
-    return connection.execute(statement.values(row | {"revision": SUBMISSIONS.c.revision + 1})).rowcount > 0
+    try:
+        progress = progress_of(require_progress(chain, first))
+    except RecordDamaged:
+        return False
+    anew = progress | row | NOTHING_FOUND | {"revision": first.revision + 1}
+    statement = update(SUBMISSIONS).where(is_it, _IS_UNSENT, _IS_UNSEEN, SUBMISSIONS.c.revision == first.revision)
+    return connection.execute(statement.values(sign_submission(chain.authenticity, anew))).rowcount > 0
 
 
 def end_all_open(connection: Connection, chain: AuditChain, at: datetime) -> list[Change]:
@@ -141,18 +160,11 @@ _MOVE: Final = (
 )
 _MOVE_FROM_OUTSIDE: Final = _MOVE.where(_IS_UNSENT)
 _MOVE_UNDER_LEASE: Final = _MOVE.where(func.coalesce(EPOCH.scalar_subquery(), 0) == bindparam("its_epoch"))
-_SUPERSEDE_OLDER: Final = (
-    update(SUBMISSIONS)
-    .where(
-        ITS_BUCKET,
-        MAY_BE_SENT,
-        IS_FOR_THE_SLOT,
-        IS_OLDER,
-    )
-    .values(revision=_COUNTED)
-    .returning(SUBMISSIONS)
-)
-"""Ends the submissions before that place that could still be sent."""
+_IS_OVERTAKEN: Final = and_(ITS_BUCKET, MAY_BE_SENT, IS_FOR_THE_SLOT, IS_OLDER)
+"""The submissions before that place that could still be sent."""
+
+_OLDER: Final = select(SUBMISSIONS).where(_IS_OVERTAKEN).with_for_update()
+_SUPERSEDE_OLDER: Final = update(SUBMISSIONS).where(_IS_OVERTAKEN).values(revision=_COUNTED).returning(SUBMISSIONS)
 
 _IS_SEALED: Final = or_(SUBMISSIONS.c.sealed_token.is_not(None), SUBMISSIONS.c.sealed_response_url.is_not(None))
 _IN_STATE: Final = {state: SUBMISSIONS.c.state == state.value for state in State}
@@ -214,13 +226,25 @@ def _cause(error: BotError) -> dict[str, Any]:
     }
 
 
-def _supersede_older(connection: Connection, newer: Row[Any], move: Move) -> list[_Changed]:
-    """End the older ones that could still be sent: any of them would replace the newer token in the slot."""
+def _supersede_older(connection: Connection, chain: AuditChain, newer: Row[Any], move: Move) -> list[_Changed]:
+    """End the older ones that could still be sent: any of them would replace the newer token in the slot.
+
+    One that the bot did not bring so far ends too, but nothing is said of it.
+    """
     its = {"its_account_id": newer.account_id, "its_bucket": newer.bucket}
     its |= {f"its_{column.name}": getattr(newer, column.name) for column in PLACE}
     superseding = superseded_by(newer.user_id, move.at)
-    rows = connection.execute(_SUPERSEDE_OLDER, its | _values(superseding, is_new_state=True) | NO_CAUSE).all()
-    return _read_changes(rows)
+    older = {row.id: row for row in connection.execute(_OLDER, its)}
+    if not older:
+        return []
+    values = _values(superseding, is_new_state=True) | NO_CAUSE
+    changed = []
+    for row in connection.execute(_SUPERSEDE_OLDER, its | values):
+        with suppress(RecordDamaged, KeyError):  # it has ended all the same; the bucket's delivery reports the damage
+            before = progress_of(require_progress(chain, older[row.id]))
+            progress = before | {name: values[name] for name in before if name in values} | {"revision": row.revision}
+            changed.append((Change(submission=require_recorded(chain, row, progress), is_new_state=True), row))
+    return changed
 
 
 def _read_changes(rows: Iterable[Row[Any]]) -> list[_Changed]:

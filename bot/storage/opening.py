@@ -20,12 +20,12 @@ from bot.storage.history import HistoryLimit
 from bot.storage.lineage import Lineage
 from bot.storage.migrations import has_tables
 from bot.storage.people import PeopleLimit
-from bot.storage.places import DiskFull, lock_place, unusable
+from bot.storage.places import NO_DATABASE, DiskFull, lock_place, unusable
 from bot.storage.records import Records, open_file, open_server, postgres_of
 from bot.storage.ring import load_public_ring, load_ring
 from bot.storage.start_clock import wait_for_the_clock
 from bot.storage.submissions import Submissions
-from bot.storage.trouble import DATA_DIR_SETTING, DATABASE_SETTING
+from bot.storage.trouble import DATABASE_SETTING
 
 if TYPE_CHECKING:
     from bot.storage.jobs import Jobs
@@ -96,7 +96,7 @@ async def end_after_a_restore(settings: DatabaseSettings) -> int:
     Raises StartRefused, also while a bot uses the SQLite file, and where there is no database: the operator would take
     an empty one, made at a wrong place, for the restored one.
     """
-    return await _end_all(settings, require_same_key, lambda lineage: lineage.settle(is_told=True))
+    return await _end_all(settings, require_same_key, lambda lineage: lineage.settle(is_told=True), adopts=True)
 
 
 async def begin_chain(settings: DatabaseSettings) -> int:
@@ -108,12 +108,16 @@ async def begin_chain(settings: DatabaseSettings) -> int:
 
 
 async def _end_all(
-    settings: DatabaseSettings, require_key: RequireKey, end: Callable[[Lineage], Awaitable[int]]
+    settings: DatabaseSettings,
+    require_key: RequireKey,
+    end: Callable[[Lineage], Awaitable[int]],
+    *,
+    adopts: bool = False,
 ) -> int:
     await _require_database(settings)
     async with AsyncExitStack() as stack:
         opener = open_file if settings.postgres_url is None else open_server
-        records = await opener(settings, stack, tell=log_each_once(), require_key=require_key)
+        records = await opener(settings, stack, tell=log_each_once(), require_key=require_key, adopts=adopts)
         try:
             return await end(records.lineage)
         except DatabaseTrouble as error:
@@ -127,7 +131,7 @@ async def _require_database(settings: DatabaseSettings) -> None:
     else:
         is_there, place = await _has_tables(settings), DATABASE_SETTING
     if not is_there:
-        message = f"{place}: there is no database of the bot here; set {DATA_DIR_SETTING} or {DATABASE_SETTING}"
+        message = f"{place}: {NO_DATABASE}"
         raise StartRefused(message)
 
 

@@ -4,12 +4,13 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from itertools import groupby
+from itertools import groupby, takewhile
 from typing import Any, Final
 
-from sqlalchemy import Column, Connection, Table, and_, exists, func, or_, select, update
+from sqlalchemy import Column, Connection, Row, Table, and_, exists, func, or_, select, update
 
 from bot.model.audit import PERSONAL, Entry, Event
+from bot.sealing.authenticity import key_id_of
 from bot.storage.audit import AuditChain, as_text
 from bot.storage.database import Database
 from bot.storage.schema import AUDIT, CREDENTIALS, DECISIONS, OPENINGS, SUBMISSIONS
@@ -56,7 +57,10 @@ def find_kept(connection: Connection, user_id: str) -> Iterator[dict[str, Any]]:
 
 
 def forget_person(connection: Connection, chain: AuditChain, user_id: str, at: datetime) -> Forgotten:
-    """Take a person out of every record, in one transaction; what was done to each slot stays. Raises StillOpen."""
+    """Take a person out of every record, in one transaction; what was done to each slot stays. Raises StillOpen.
+
+    An entry into which somebody else wrote this person is emptied too, but not vouched for: `audit verify` names it.
+    """
     submission = SUBMISSIONS.c
     is_open = and_(submission.user_id == user_id, submission.reported_at.is_(None))
     if connection.scalar(select(func.count()).select_from(SUBMISSIONS).where(is_open)):
@@ -71,11 +75,12 @@ def forget_person(connection: Connection, chain: AuditChain, user_id: str, at: d
     connection.execute(update(SUBMISSIONS).where(has_decided).values(decided_by=""))
     connection.execute(update(CREDENTIALS).where(CREDENTIALS.c.stored_by == user_id).values(stored_by=""))
     connection.execute(OPENINGS.delete().where(OPENINGS.c.user_id == user_id))
-    numbers = sorted(connection.scalars(select(AUDIT.c.number).where(AUDIT.c.user_id == user_id)))
+    rows = [*connection.execute(select(AUDIT).where(AUDIT.c.user_id == user_id).order_by(AUDIT.c.number))]
+    numbers = [row.number for row in _as_signed(connection, chain, rows) if _is_named(chain, row)]
     connection.execute(update(AUDIT).where(AUDIT.c.user_id == user_id).values(_NOBODY))
     if numbers:
         chain.append(connection, [_entry({"entries": [*_ranges(numbers)]}, at)])
-    return Forgotten(submissions=submissions, entries=len(numbers))
+    return Forgotten(submissions=submissions, entries=len(rows))
 
 
 class PeopleLimit:
@@ -96,7 +101,7 @@ class PeopleLimit:
         return forgotten
 
 
-_REMEMBERED: Final = select(AUDIT.c.number, AUDIT.c.at).where(AUDIT.c.user_id.is_not(None)).order_by(AUDIT.c.number)
+_REMEMBERED: Final = select(AUDIT).where(AUDIT.c.user_id.is_not(None)).order_by(AUDIT.c.number)
 
 
 def _is_due(connection: Connection, before: datetime) -> bool:
@@ -105,17 +110,35 @@ def _is_due(connection: Connection, before: datetime) -> bool:
 
 
 def _forget_old(connection: Connection, chain: AuditChain, before: datetime, now: datetime) -> int:
-    """Forget the people of the oldest entries that name any; return of how many."""
-    old = []
-    for row in connection.execute(_REMEMBERED.limit(BATCH)):
-        if row.at is not None and row.at >= before:
-            break
-        old.append(row.number)
+    """Forget the people of the oldest entries that name any; return of how many.
+
+    Up to the last one that is as it was signed: else someone who writes an early time into a young entry would have
+    the bot forget who did it, and vouch for that.
+    """
+    old = [*takewhile(lambda row: row.at is None or row.at < before, connection.execute(_REMEMBERED.limit(BATCH)))]
+    certain = _as_signed(connection, chain, old)
+    del old[old.index(certain[-1]) + 1 if certain else 0 :]
     if old:
-        is_old = and_(AUDIT.c.number <= old[-1], AUDIT.c.user_id.is_not(None))
+        is_old = and_(AUDIT.c.number <= old[-1].number, AUDIT.c.user_id.is_not(None))
         connection.execute(update(AUDIT).where(is_old).values(_NOBODY))
-        chain.append(connection, [_entry({"up_to": old[-1]}, now)])
+        chain.append(connection, [_entry({"up_to": old[-1].number}, now)])
     return len(old)
+
+
+def _as_signed(connection: Connection, chain: AuditChain, rows: list[Row[Any]]) -> list[Row[Any]]:
+    """Return the entries that say what they said when they were signed. Those of a lost key are believed."""
+    if all(map(chain.is_authentic, rows)):
+        return rows
+    beginnings = select(AUDIT).where(AUDIT.c.event == Event.CHAIN_BEGUN.value).order_by(AUDIT.c.number.desc())
+    begun = next((row.number for row in connection.execute(beginnings) if chain.is_authentic(row)), 0)
+    return [row for row in rows if row.number < begun or chain.is_authentic(row)]
+
+
+def _is_named(chain: AuditChain, row: Row[Any]) -> bool:
+    """Return whether an entry was signed with these people; also if it was signed with a key that is lost."""
+    people = {name: getattr(row, name) for name in PERSONAL}
+    is_of_lost_key = key_id_of(row.signature) not in chain.authenticity.key_ids
+    return is_of_lost_key or chain.authenticity.is_committed(str(row.salt), people, row.people_digest)
 
 
 def _entry(which: Mapping[str, object], at: datetime) -> Entry:

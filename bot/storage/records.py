@@ -14,7 +14,7 @@ from bot.model.clock import steady_clock
 from bot.model.errors import DatabaseTrouble, StartRefused
 from bot.model.finding import Finding, log_finding
 from bot.settings import DatabaseSettings
-from bot.storage.chain_start import RequireKey, load_chain, require_same_key, set_up_with
+from bot.storage.chain_start import HEAD_FILE, RequireKey, load_chain, require_same_key, set_up_with
 from bot.storage.database import Database, DatabaseBusy, DatabaseCorrupt, SchemaTooNew
 from bot.storage.high_water_mark import HighWaterMark
 from bot.storage.lineage import Lineage
@@ -51,14 +51,19 @@ class Records:
     jobs: "Jobs | None" = None
 
 
-async def open_file(
+async def open_file(  # noqa: PLR0913 - those who open it name what they change
     settings: DatabaseSettings,
     stack: AsyncExitStack,
     clock: Callable[[], datetime] | None = None,
     tell: Callable[[Finding], None] = log_finding,
     require_key: RequireKey = require_same_key,
+    *,
+    adopts: bool = False,
 ) -> Records:
-    """Open the SQLite file; waits while another program holds it. Raises StartRefused."""
+    """Open the SQLite file; waits while another program holds it. Raises StartRefused.
+
+    Records that nobody signed are signed if it `adopts` them, or if no process has ever signed any here.
+    """
     path = settings.database_path
     try:
         lock_place(settings.data_dir / "lock", settings, stack)
@@ -69,7 +74,8 @@ async def open_file(
                 require_access(each)
         require_not_lost(path, settings.data_dir / HIGH_WATER_MARK)
         chain = load_chain(settings)
-        database = SqliteDatabase(path, set_up_with(chain, clock or read_clock))
+        is_first = not (settings.data_dir / HEAD_FILE).exists()
+        database = SqliteDatabase(path, set_up_with(chain, clock or read_clock, adopts=adopts or is_first))
         stack.push_async_callback(database.close)
         await _start_unless_busy(database, path, tell)
         await database.run(lambda connection: require_key(connection, chain))
@@ -139,17 +145,23 @@ def postgres_of(
     return PostgresDatabase("" if url is None else url.reveal(), set_up=set_up)
 
 
-async def open_server(
+async def open_server(  # noqa: PLR0913 - as above
     settings: DatabaseSettings,
     stack: AsyncExitStack,
     clock: Callable[[], datetime] | None = None,
     tell: Callable[[Finding], None] = log_finding,
     require_key: RequireKey = require_same_key,
+    *,
+    adopts: bool = False,
 ) -> Records:
-    """Open the PostgreSQL database; waits for a server that is away. Raises StartRefused."""
+    """Open the PostgreSQL database; waits for a server that is away. Raises StartRefused.
+
+    Records that nobody signed are signed if it `adopts` them: a process may have no directory that would tell whether
+    others have signed any before.
+    """
     try:
         chain = load_chain(settings)
-        database = postgres_of(settings, set_up_with(chain, clock or read_clock))
+        database = postgres_of(settings, set_up_with(chain, clock or read_clock, adopts=adopts))
         from bot.storage.jobs import Jobs  # noqa: PLC0415 - the extra "postgres"
     except ImportError:
         message = f"{DATABASE_SETTING}: PostgreSQL needs the extra: pip install '.[postgres]' in the bot's directory"

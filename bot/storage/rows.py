@@ -73,6 +73,32 @@ NOTHING_FOUND: Final = NO_CAUSE | dict.fromkeys(
 """Resets what was found about the first token when a repeated Submit replaces it."""
 
 
+OF_FINDINGS: Final = ("token_id", "token_owner", "token_expires_at", "unchecked", "credential_before")
+"""The columns that hold findings; without a `checked_at`, there are none."""
+
+
+OF_PROGRESS: Final = (
+    "state",
+    "attempts",
+    "possibly_written",
+    "checked_at",
+    "patience_until",
+    *OF_FINDINGS,
+    "confirm_until",
+    "ended_at",
+    "error_code",
+    "cloudflare_code",
+    "cloudflare_message",
+    "cf_ray",
+    "confirmation",
+    "superseded_by",
+    "revision",
+    "approval_channel",
+    "decided_by",
+)
+"""The columns that moves change, but for when the next step is due: a writer can make the bot wait anyway."""
+
+
 def names_of(key: BucketKey) -> dict[str, str]:
     """Return the parameters of a statement about a bucket."""
     return {"its_account_id": key.account_id, "its_bucket": key.bucket}
@@ -96,6 +122,14 @@ def new_row(new: NewSubmission) -> dict[str, Any]:
         "sealed_token": new.sealed.token,
         "sealed_response_url": new.sealed.response_url,
     }
+
+
+def progress_of(submission: Submission) -> dict[str, Any]:
+    """Return how far it has come: the values of `OF_PROGRESS`."""
+    findings, confirmation = submission.findings, submission.confirmation
+    progress = {name: getattr(submission, name) for name in OF_PROGRESS if name not in OF_FINDINGS}
+    progress |= columns_of(findings) if findings else dict.fromkeys(OF_FINDINGS)
+    return progress | {"state": submission.state.value, "confirmation": confirmation.value if confirmation else None}
 
 
 def read_pending(row: Row[Any]) -> Pending:

@@ -113,6 +113,7 @@ SUBMISSIONS: Final = Table(
     Column("signature", String),
     Column("approval_channel", String),
     Column("decided_by", String),
+    Column("progress", String),
     sqlite_autoincrement=True,
 )
 
@@ -137,6 +138,7 @@ APPROVAL_REQUESTS: Final = Table(
     Column("channel_id", String, nullable=False),
     Column("message_ts", String),
     Column("asked_at", _UtcDateTime, nullable=False),
+    Column("signature", String),
 )
 
 DECISIONS: Final = Table(
@@ -262,7 +264,7 @@ AUDIT: Final = Table(
     *(Column(name, String) for name in ("user_id", "team_id", "channel_id", "reason", "salt")),
     *(Column(name, String, nullable=False) for name in ("people_digest", "previous", "signature")),
 )
-"""One chain for all processes; `bot.storage.audit` is its only writer."""
+"""One chain for all processes: only `bot.storage.audit` appends, and only `bot.storage.people` empties columns."""
 Index("audit_submissions", AUDIT.c.submission_id)
 _KNOWN: Final = text("user_id IS NOT NULL")
 Index("audit_people", AUDIT.c.user_id, sqlite_where=_KNOWN, postgresql_where=_KNOWN)

@@ -1,7 +1,7 @@
 """Stores submissions and the leases of buckets. Moves are made by `bot.storage.moves`."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields
 from datetime import datetime
@@ -18,7 +18,14 @@ from bot.sealing.hpke import key_id_of
 from bot.storage.accepting import Acceptance, accept, add
 from bot.storage.approvals import record_decision
 from bot.storage.audit import AuditChain
-from bot.storage.authentic import OPENING_COLUMNS, has_ended, is_stored_by_the_bot, require_authentic, sign_opening
+from bot.storage.authentic import (
+    OPENING_COLUMNS,
+    has_ended,
+    is_stored_by_the_bot,
+    require_authentic,
+    require_progress,
+    sign_opening,
+)
 from bot.storage.damage import SetAside
 from bot.storage.database import Database
 from bot.storage.high_water_mark import HighWaterMark, Mark
@@ -40,6 +47,8 @@ from bot.storage.upsert import INSERTS
 _NO_BUCKET: Final = BucketKey(account_id="", bucket="")
 _MOST_WORK: Final = 30
 _LATEST: Final = 10_000
+_MOST_ENDED: Final = 10_000
+"""About 1 MB, and more than end within the time that a sealed token may be sent."""
 
 _T = TypeVar("_T")
 _Read = tuple[list[Pending], list[RecordDamaged]]
@@ -92,6 +101,7 @@ class Submissions:
         self._wake: Callable[[BucketKey], None] = _leave_to_jobs
         self._watchers: list[Callable[[Change], None]] = []
         self._set_aside = SetAside()
+        self._ended: dict[str, None] = {}  # who removes an ending from the audit cannot remove it from here
 
     @property
     def chain(self) -> AuditChain:
@@ -208,7 +218,7 @@ class Submissions:
 
         def make(connection: Connection) -> tuple[_Made, _Read | None]:
             made = _make(connection, self._chain, submission, move, lease)
-            return made, _read_work(connection, self._chain, lease.key) if made.changes else None
+            return made, _read_work(connection, self._chain, lease.key, self._ended) if made.changes else None
 
         made, read = await self._database.run(make)
         return await self._announce(made, mark), self._open(read) if read else None
@@ -262,7 +272,11 @@ class Submissions:
         mark = self._mark.current
 
         def take(connection: Connection) -> tuple[Lease, Position | None, _Read]:
-            return _take(connection, key), read_position(connection), _read_work(connection, self._chain, key)
+            return (
+                _take(connection, key),
+                read_position(connection),
+                _read_work(connection, self._chain, key, self._ended),
+            )
 
         lease, position, read = await self._database.run(take)
         if mark is not None and not is_at(mark, position):
@@ -283,7 +297,13 @@ class Submissions:
         stored only two, the newest (see `bot.delivery.schedule`) and the one that expires first. A damaged row is
         skipped and reported.
         """
-        return self._open(await self._database.run(lambda connection: _read_held_work(connection, self._chain, lease)))
+
+        def read(connection: Connection) -> _Read:
+            if not _holds(connection, lease):
+                raise LeaseLost
+            return _read_work(connection, self._chain, lease.key, self._ended)
+
+        return self._open(await self._database.run(read))
 
     async def unreported_keys(self) -> list[BucketKey]:
         """Return the buckets that have work left."""
@@ -294,10 +314,13 @@ class Submissions:
         return await self._keys_where(_is_unreported(), SUBMISSIONS.c.next_attempt_at < due_before)
 
     async def find(self, submission_id: str) -> Submission | None:
-        """Return one submission; raises RecordDamaged."""
+        """Return one submission; raises RecordDamaged, also if it is open and not as the bot recorded it."""
         query = select(SUBMISSIONS).where(SUBMISSIONS.c.id == submission_id)
         row = await self._database.run(lambda connection: connection.execute(query).one_or_none())
-        return None if row is None else read_submission(row)
+        if row is None:
+            return None
+        submission = read_submission(row)
+        return submission if submission.is_ended else require_progress(self._chain, row)
 
     async def is_stored_by_the_bot(self, credential: StoredCredential) -> bool:
         """Return whether the audit says that the bot wrote this, for this person."""
@@ -380,8 +403,12 @@ class Submissions:
 
     def _notify(self, changes: Iterable[Change]) -> None:
         for change in changes:
+            if change.submission.is_ended:
+                self._ended[change.submission.id] = None
             for watcher in self._watchers:
                 watcher(change)
+        while len(self._ended) > _MOST_ENDED:
+            del self._ended[next(iter(self._ended))]
 
 
 async def find_needed_keys(database: Database, now: datetime, set_aside: SetAside | None = None) -> frozenset[str]:
@@ -472,21 +499,18 @@ def _make(connection: Connection, chain: AuditChain, submission: Submission, mov
     return _Made(changes=changes, is_sent=True, position=count_sent(connection))
 
 
-def _read_held_work(connection: Connection, chain: AuditChain, lease: Lease) -> _Read:
-    if not _holds(connection, lease):
-        raise LeaseLost
-    return _read_work(connection, chain, lease.key)
+def _read_work(connection: Connection, chain: AuditChain, key: BucketKey, ended: Collection[str]) -> _Read:
+    """Read it; if a row is damaged or forged, read again without that row, which may count as the newest one.
 
-
-def _read_work(connection: Connection, chain: AuditChain, key: BucketKey) -> _Read:
-    """Read it; if a row is damaged or forged, read again without that row, which may count as the newest one."""
+    `ended` has the ids of what this process has seen end.
+    """
     query, damages = _WORK, dict[int, RecordDamaged]()
     while True:
         work, known = [], len(damages)
         for row in connection.execute(query, names_of(key)).all():
             try:
                 work.append(read_pending(row))
-                require_authentic(connection, chain, row)
+                require_authentic(connection, chain, row, has_ended=row.id in ended)
             except RecordDamaged as damage:
                 damages[row.sequence] = damage
         if len(damages) == known:

@@ -38,6 +38,8 @@ _CHANGES: Final = {
     "for another bucket": "bucket = bucket || '-other'",
     "of another workspace": "team_id = 'T0OTHER'",
     "of another view": "id = id || 'X'",
+    "checked already": "checked_at = expires_at, token_id = '0123456789abcdef', token_owner = 'user'",
+    "approved already": "decided_by = 'U0GRACE01', approval_channel = 'C0ANALYTX'",
 }
 
 

@@ -27,6 +27,7 @@ from bot.model.errors import (
     MembershipUnknown,
     NotAllowed,
     NotApprovedInTime,
+    RecordForged,
     SlackUnavailable,
 )
 from bot.model.submission import Pending, Sealed, State, Submission, Task
@@ -39,7 +40,7 @@ from tests.delivery.test_deliver import GOOD, LAKE, OLD, TTL, Death, House
 from tests.delivery.test_deliver import database as database  # noqa: PLC0414 - a fixture
 from tests.delivery.test_deliver import house as plain_house  # noqa: F401 - a fixture
 from tests.everybody import EVERYBODY
-from tests.make import AUTHENTICITY
+from tests.make import AUTHENTICITY, sign_again
 
 APPROVER = "U2"
 ASKED_IN = "C0APPROVE"
@@ -276,6 +277,7 @@ async def test_a_repeated_submit_replaces_nothing_that_was_asked_about(office: O
     if when == "after the approval":
         await office.decide()
         office.execute("UPDATE submissions SET state = 'verifying'")  # as between two moves of the delivery
+        await sign_again(office.house.database)
     again = office.house.make_submission(SECOND)
     assert (await office.house.submissions.accept(again, "nonce of V1")).verdict is Verdict.ALREADY_UNDER_WAY
     if when == "while it waits":
@@ -408,6 +410,27 @@ async def test_a_decision_that_was_changed_does_not_count(
     await office.require_ended(State.DENIED, error)
 
 
+async def test_a_decision_that_was_deleted_is_not_made_again(office: Office) -> None:
+    """Whoever deletes a denial cannot have another approver asked, who does not know of it."""
+    await office.wait_for_approval()
+    await office.decide(Choice.DENY)
+    office.execute("DELETE FROM decisions")
+    with pytest.raises(RecordForged):
+        await office.decide(user_id="U3")
+    await office.house.deliver_all()
+    await office.require_ended(State.DENIED, DecisionForged)
+
+
+@pytest.mark.parametrize("change", ["channel_id = 'C0ELSEWHERE'", "message_ts = '1764000000.000200'"])
+async def test_no_other_message_is_changed_than_the_one_that_asked(office: Office, change: str) -> None:
+    """Whoever can write rows could have the bot overwrite what it said elsewhere."""
+    await office.wait_for_approval()
+    office.execute(f"UPDATE approval_requests SET {change}")  # noqa: S608 - our own words
+    await office.decide(Choice.DENY)
+    await office.house.deliver_all()
+    await office.require_ended(State.DENIED, ApprovalDenied, is_asked=False)
+
+
 async def test_a_decision_that_was_inserted_does_not_count(office: Office) -> None:
     """Not with a signature of another submission's decision either."""
     await office.wait_for_approval()
@@ -424,9 +447,12 @@ async def test_a_decision_that_was_inserted_does_not_count(office: Office) -> No
 
 @pytest.mark.parametrize("state", ["verifying", "storing"])
 async def test_a_state_that_was_changed_skips_no_approval(office: Office, state: str) -> None:
-    """The step is done only by a decision that counts."""
+    """Such a row is set aside; and even if the bot has brought it there, only a decision that counts leads on."""
     await office.wait_for_approval()
     office.execute("UPDATE submissions SET state = ?, next_attempt_at = accepted_at", state)
+    assert await office.house.deliver() is None
+    assert office.house.posts == []
+    await sign_again(office.house.database)
     await office.house.deliver()
     assert office.house.posts == []
     if state == "storing":
@@ -442,14 +468,19 @@ async def test_a_changed_token_is_not_the_one_that_was_approved(office: Office) 
     other = office.house.make_submission(SECOND).sealed.token
     office.execute("UPDATE submissions SET sealed_token = ?", other)
     await office.house.deliver_all()
-    assert (office.house.sent, (await office.house.read()).decided_by) == ([], None)
+    assert office.house.sent == []
+    with pytest.raises(RecordForged):
+        await office.house.read()
 
 
 async def test_findings_that_changed_are_not_what_was_approved(office: Office) -> None:
-    """The approver saw the id of another token."""
+    """The approver saw the id of another token. Whoever changes the row has it set aside."""
     await office.wait_for_approval()
     await office.decide()
     office.execute("UPDATE submissions SET token_id = ?", "0f" * 16)
+    assert await office.house.deliver() is None
+    assert office.house.sent == []
+    await sign_again(office.house.database)
     await office.house.deliver_all()
     await office.require_ended(State.DENIED, ApprovalOutdated)
 
@@ -498,15 +529,10 @@ async def test_a_posted_request_that_could_not_be_recorded_is_not_posted_again(o
     """Only the recording is repeated."""
     house = office.house
     await house.submit()
-    delivery = house.delivery
-    office.asker.death = Death()
-    original = house.database_path.stat().st_mode
-    assert original
 
     class Broken(Approvers):
         async def post_request(self, pending: Pending) -> str | None:
             ts = await super().post_request(pending)
-            office.house.database_path.with_name("x").touch()
             with closing(connect(house.database_path)) as other:
                 other.execute("ALTER TABLE approval_requests RENAME TO away")
             return ts

@@ -52,6 +52,7 @@ async def test_what_was_open_in_the_first_version_goes_on(set_scene: SetScene, t
         assert await scene.bot.stop() == 0
         await asyncio.to_thread(make_as_the_first_version, scene.data_dir / "bot.sqlite")
         (scene.data_dir / "high-water-mark").unlink()
+        (scene.data_dir / "audit-head").unlink()
         scene.cloudflare._failures.clear()
 
         await scene.start_ready_bot()

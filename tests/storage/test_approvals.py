@@ -18,7 +18,7 @@ from bot.storage.approvals import Approvals
 from bot.storage.database import Database
 from bot.storage.history import HistoryLimit
 from bot.storage.postgres import PostgresDatabase
-from bot.storage.schema import AUDIT
+from bot.storage.schema import AUDIT, DECISIONS
 from bot.storage.submissions import Submissions
 from tests.make import AUTHENTICITY, CHAIN, NOW, make_new_submission
 
@@ -144,4 +144,4 @@ async def test_they_are_deleted_with_their_submission(
     await submissions.apply(ended, Move(to=State.DENIED, at=NOW, changes=Changes(reported_at=NOW)), lease)
     assert await limit.enforce(NOW + timedelta(days=2)) == 1
     assert await approvals.find_request("V1") is None
-    assert await approvals.find_decision("V1") is None
+    assert await tables.run(lambda connection: connection.execute(select(DECISIONS)).all()) == []

@@ -18,7 +18,7 @@ from bot.storage.audit_reading import COLUMNS, read_batches
 from bot.storage.audit_verifying import Broken, Verification
 from bot.storage.database import Database
 from bot.storage.schema import AUDIT, METADATA
-from tests.make import CHAIN, LAKE, NOW
+from tests.make import AUDIT_KEY, CHAIN, LAKE, NOW
 from tests.storage.conftest import Query
 
 OTHER = AuditChain(Authenticity(["the key of before, which nobody has any more today"]))
@@ -244,9 +244,7 @@ async def test_what_another_key_signed_is_told_apart(tables: Database, query: Qu
     verified = await _verify(tables)
     [(key_id, entries)] = verified.unverified.items()
     assert (key_id, str(entries), verified.head.number) == (OTHER.authenticity.key_id, "entries 1 to 3 are", 5)
-    keys = Authenticity(
-        ["made up, and long enough for a key of the audit", "the key of before, which nobody has any more today"]
-    )
+    keys = Authenticity([AUDIT_KEY, "the key of before, which nobody has any more today"])
     assert (await _verify(tables, authenticity=keys)).unverified == {}
     query("DELETE FROM audit WHERE number = 2")
     assert await _complaint(tables) == "entry 2: missing"

@@ -2,6 +2,7 @@
 
 import secrets
 from contextlib import AsyncExitStack
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,8 @@ from bot.model.finding import Finding, Mark
 from bot.sealing.authenticity import Authenticity
 from bot.settings import DatabaseSettings, load_database_settings
 from bot.storage.audit import AuditChain
-from bot.storage.audit_watch import HEAD_FILE, LOG_EVERY, AuditWatch, examine_audit
+from bot.storage.audit_watch import LOG_EVERY, AuditWatch, examine_audit
+from bot.storage.chain_start import HEAD_FILE
 from bot.storage.database import Database
 from bot.storage.moves import end_all_open
 from bot.storage.records import open_file
@@ -109,9 +111,18 @@ async def test_a_restore_that_the_bot_recorded_is_no_cut(tables: Database, watch
     await _append(tables, 9)
     await _find(watch)
     query("DELETE FROM audit WHERE number > 4")
-    await tables.run(lambda connection: end_all_open(connection, CHAIN, NOW))
+    await tables.run(lambda connection: end_all_open(connection, CHAIN, NOW + timedelta(hours=1)))
     assert (await _find(watch)).event == "audit_whole"
     assert await watch.count() == 5
+
+
+async def test_a_restore_of_before_excuses_no_cut(tables: Database, watch: AuditWatch, query: Query) -> None:
+    """Its entry stays in the chain for good, and whoever cuts the chain leaves it there."""
+    await tables.run(lambda connection: end_all_open(connection, CHAIN, NOW - timedelta(days=1)))
+    await _append(tables, 9)
+    await _find(watch)
+    query("DELETE FROM audit WHERE number > 4")
+    assert (await _find(watch)).event == "audit_cut"
 
 
 async def test_the_head_is_logged_now_and_then(tables: Database, watch: AuditWatch, clock: Clock) -> None:
@@ -144,7 +155,7 @@ async def test_a_command_examines_the_same_and_remembers_nothing(settings: Datab
         await open_file(settings, stack)
         assert [each.event for each in await examine_audit(settings)] == ["audit_whole"]
     assert not (settings.data_dir / HEAD_FILE).exists()
-    (settings.data_dir / HEAD_FILE).write_text("7 v1.0000000000000000.0\n")
+    (settings.data_dir / HEAD_FILE).write_text("7 v1.0000000000000000.0 2026-11-20T12:00:00+00:00\n")
     assert [each.event for each in await examine_audit(settings)] == ["audit_cut"]
     (settings.data_dir / "audit-key").write_text("1" * 64)
     [found] = await examine_audit(settings)

@@ -5,9 +5,11 @@ from datetime import timedelta
 
 import pytest
 
+from bot.model.errors import RecordForged
 from bot.model.move import Changes, Move
 from bot.model.submission import Opening, Pending, Sealed, SealedToken, State, Submission
 from bot.sealing.authenticity import Authenticity
+from bot.storage.accepting import Verdict
 from bot.storage.audit import AuditChain
 from bot.storage.database import Database
 from bot.storage.submissions import Submissions
@@ -160,33 +162,111 @@ async def test_a_forged_row_holds_back_no_other(submissions: Submissions, query:
     assert [each.submission.id for each in await _work(submissions)] == [NEW.id]
 
 
-_NOT_SIGNED_YET = {
-    "the state": "state = 'verifying'",
-    "when it was checked, and what was found": "checked_at = accepted_at, token_id = 'f', token_owner = 'user'",
-    "when it is due": "next_attempt_at = expires_at",
-    "who decided": "decided_by = 'U0GRACE01'",
-    "where an approver is asked": "approval_channel = 'C0ANALYTX'",
+_PROGRESS = {
+    "checked": "checked_at = accepted_at, token_id = 'ffffffffffffffffffffffffffffffff', token_owner = 'user'",
+    "to be checked no more": "checked_at = expires_at",
+    "approved by somebody": "decided_by = 'U0GRACE01'",
+    "asked about elsewhere": "approval_channel = 'C0ANALYTX'",
+    "tried before": "attempts = 1",
+    "refused before": "error_code = 'token_invalid', cloudflare_message = 'All is well.'",
+    "being checked": "state = 'verifying'",
+    "waiting for an approver": "state = 'awaiting_approval', approval_channel = 'C0ANALYTX'",
+    "changed more often": "revision = revision + 1",
+    "not brought there by the bot": "progress = NULL",
+    "signed as a submission": "progress = signature",
 }
 
 
-@pytest.mark.parametrize("change", _NOT_SIGNED_YET.values(), ids=_NOT_SIGNED_YET)
-async def test_what_only_the_way_there_says_is_believed(submissions: Submissions, query: Query, change: str) -> None:
-    """The threat model says so: until the end, nothing signs what a delivery notes. What it asks for stays the same."""
+@pytest.mark.parametrize("change", _PROGRESS.values(), ids=_PROGRESS)
+async def test_nothing_has_come_further_than_the_bot_brought_it(
+    submissions: Submissions, query: Query, change: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Checks that were not made, and an approver who was not asked, would be believed, and named in messages."""
     await _accept(submissions)
     query(f"UPDATE submissions SET {change}")  # noqa: S608 - our own words
-    [pending] = await _work(submissions)
-    assert (pending.submission.user_id, pending.submission.key) == (NEW.user_id, NEW.key)
-    assert (pending.submission.channel_id, pending.sealed) == (NEW.channel_id, NEW.sealed)
+    assert await _work(submissions) == []
+    assert "record_not_authentic" in capsys.readouterr().out
+    with pytest.raises(RecordForged):
+        await submissions.find(NEW.id)
 
 
-async def test_one_whose_ending_was_removed_comes_back_and_leaves_a_gap(submissions: Submissions, query: Query) -> None:
-    """The threat model says so: until it expires, with the audit's entry gone too. `audit verify` names the gap."""
+_MEANWHILE = {
+    "another person": "user_id = 'U0GRACE01'",
+    "another token": "token_id = 'ffffffffffffffffffffffffffffffff', token_owner = 'user', checked_at = accepted_at",
+    "an approver": "decided_by = 'U0GRACE01'",
+}
+
+
+@pytest.mark.parametrize("change", _MEANWHILE.values(), ids=_MEANWHILE)
+@pytest.mark.parametrize("to", [State.VERIFYING, State.FAILED])
+async def test_what_is_changed_while_the_bot_works_is_not_signed(
+    submissions: Submissions, query: Query, change: str, to: State
+) -> None:
+    """Between reading and recording, there is time; nothing of such a move is recorded, in the audit neither."""
+    await _accept(submissions)
+    lease = await submissions.take(LAKE)
+    [pending] = await submissions.work(lease)
+    query(f"UPDATE submissions SET {change}")  # noqa: S608 - our own words
+    before = query("SELECT * FROM audit")
+    with pytest.raises(RecordForged):
+        await submissions.apply(pending.submission, Move(to=to, at=NOW), lease)
+    assert query("SELECT state FROM submissions") == [("accepted",)]
+    assert query("SELECT * FROM audit") == before
+
+
+async def test_a_changed_one_is_superseded_without_a_word(submissions: Submissions, query: Query) -> None:
+    """It must not be sent after the newer one, but what its row says is not announced."""
     await _accept(submissions)
     newer = replace(NEW, id="V2", sent_at=NOW + timedelta(minutes=1))
+    assert (await submissions.add(newer)).is_recorded
+    query(f"UPDATE submissions SET decided_by = 'U0GRACE01' WHERE id = '{NEW.id}'")  # noqa: S608 - our own words
+    lease = await submissions.take(LAKE)
+    [newest] = await submissions.work(lease)
+    going = newest.submission
+    for to in (State.VERIFYING, State.STORING, State.CONFIRMING):
+        [going] = await submissions.apply(going, Move(to=to, at=NOW), lease)
+    assert query(f"SELECT state, sealed_token FROM submissions WHERE id = '{NEW.id}'") == [("superseded", None)]  # noqa: S608 - our own words
+    assert query(f"SELECT event FROM audit WHERE submission_id = '{NEW.id}'") == [("submitted",)]  # noqa: S608 - our own words
+    assert [each.submission.id for each in await submissions.work(lease)] == ["V2"]
+
+
+async def test_a_repeated_submit_does_not_make_a_changed_one_authentic(submissions: Submissions, query: Query) -> None:
+    """Else the bot would sign what somebody else wrote into the row."""
+    await _accept(submissions)
+    query("UPDATE submissions SET decided_by = 'U0GRACE01'")
+    again = replace(NEW, sent_at=NOW + timedelta(seconds=1), accepted_at=NOW + timedelta(seconds=1))
+    assert (await submissions.accept(again, "nonce")).verdict is Verdict.ALREADY_UNDER_WAY
+    assert await _work(submissions) == []
+
+
+@pytest.mark.parametrize("how", ["state = 'uncertain'", "confirm_until = expires_at"])
+async def test_a_write_that_was_never_sent_ends_no_submit(submissions: Submissions, query: Query, how: str) -> None:
+    """Its person would be named as the one whose newer token is in the slot."""
+    await _accept(submissions)
+    query(f"UPDATE submissions SET {how}")  # noqa: S608 - our own words
+    late = replace(NEW, id="V2", sent_at=NOW - timedelta(minutes=1))
+    accepted = await submissions.add(late)
+    assert (accepted.is_recorded, accepted.changes) == (True, ())
+
+
+async def test_one_whose_ending_was_removed_comes_back_and_leaves_a_gap(
+    submissions: Submissions, tables: Database, query: Query
+) -> None:
+    """The threat model says so: until it expires, with the audit's entry gone too. `audit verify` names the gap.
+
+    Not in the process that saw it end.
+    """
+    await _accept(submissions)
+    newer = replace(NEW, id="V2", sent_at=NOW + timedelta(minutes=1))
+    [(progress,)] = query("SELECT progress FROM submissions")
     await _move(submissions, State.DENIED)
     assert (await submissions.add(newer)).is_recorded
     query("DELETE FROM audit WHERE event = 'ended'")
-    query("UPDATE submissions SET state = 'accepted', ended_at = NULL, sealed_token = 'sealed.v1.0000000000facade.ONE'")
-    assert NEW.id in [each.submission.id for each in await _work(submissions)]
+    query(
+        "UPDATE submissions SET state = 'accepted', revision = 0, ended_at = NULL, "  # noqa: S608 - our own words
+        f"sealed_token = 'sealed.v1.0000000000facade.ONE', progress = '{progress}' WHERE id = '{NEW.id}'"
+    )
+    assert [each.submission.id for each in await _work(submissions)] == ["V2"]
+    assert NEW.id in [each.submission.id for each in await _work(Submissions(tables, CHAIN))]
     numbers = [number for (number,) in query("SELECT number FROM audit ORDER BY number")]
     assert numbers == [1, 3]

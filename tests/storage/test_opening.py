@@ -36,6 +36,7 @@ from bot.sealing.hpke import (
 )
 from bot.sealing.key_files import write_key_file
 from bot.settings import LoadedSettings, load_settings
+from bot.storage.chain_start import HEAD_FILE
 from bot.storage.opening import Store, end_after_a_restore, open_store
 from bot.storage.ring import KEY_DIRECTORY
 from bot.storage.start_clock import wait_for_the_clock
@@ -797,3 +798,48 @@ async def test_a_restore_is_declared_on_a_server_with_tables(load: LoadSettings,
         await end_after_a_restore(load({"R2_CREDENTIAL_DATABASE_URL": f"{postgres_url}_typo"}).settings)
     with pytest.raises(StartRefused, match="R2_CREDENTIAL_DATABASE_URL"):
         await end_after_a_restore(load({"R2_CREDENTIAL_DATABASE_URL": "postgresql://[bad"}).settings)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def shared_url(request: pytest.FixtureRequest) -> str:
+    """Return the URL of an empty PostgreSQL database, or "" for the file in the data directory."""
+    return "" if request.param == "sqlite" else str(request.getfixturevalue("postgres_url"))
+
+
+def take_signatures_away(url: str, path: Path) -> None:
+    """Make the tables those of a version that did not sign, with the statements of anyone who can write them."""
+    statements = [
+        *(f"ALTER TABLE submissions DROP COLUMN {name}" for name in _SIGNED_WITH),
+        "ALTER TABLE openings DROP COLUMN signature",
+        *(f"DROP TABLE {name}" for name in ("audit", "audit_webhook", "approval_requests", "decisions")),
+        "UPDATE alembic_version SET version_num = '0006'",
+    ]
+    for statement in statements:
+        if url:
+            execute(url, statement)
+        else:
+            with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+                connection.execute(statement)
+
+
+_SIGNED_WITH = (
+    *("nonce", "fingerprint", "token_digest", "response_url_digest", "signature"),
+    *("approval_channel", "decided_by", "progress"),
+)
+
+
+async def test_a_restart_signs_nothing_that_has_lost_its_signature(
+    load: LoadSettings, tmp_path: Path, shared_url: str
+) -> None:
+    """Else whoever drops the columns has the bot take any row for a person's; the operator can still say otherwise."""
+    loaded = load({"R2_CREDENTIAL_DATABASE_URL": shared_url} if shared_url else {})
+    async with opened(loaded) as store:
+        await record(store, "V1", datetime.now(UTC))
+    (tmp_path / "data" / HEAD_FILE).touch()  # a running bot writes it at once, on PostgreSQL if its directory lasts
+    take_signatures_away(shared_url, tmp_path / "data" / "bot.sqlite")
+    assert "are not signed" in await refusal(loaded)
+    assert await end_after_a_restore(loaded.settings) == 1
+    async with opened(loaded) as store:
+        ended = await store.submissions.find("V1")
+        assert ended is not None
+        assert ended.is_ended

@@ -10,12 +10,15 @@ from bot.model.audit import PERSONAL, Entry, Event, Who
 from bot.model.catalog import StoredCredential
 from bot.model.move import Changes, Move
 from bot.model.submission import Opening, Sealed, SealedToken, State, Submission
+from bot.sealing.authenticity import Authenticity
+from bot.storage.audit import AuditChain
 from bot.storage.catalogs import Catalogs, note_stored
 from bot.storage.database import Database
 from bot.storage.people import PEOPLE, PeopleLimit, StillOpen, find_kept, forget_person
 from bot.storage.schema import AUDIT, METADATA, SUBMISSIONS
 from bot.storage.submissions import Submissions
 from tests.make import ACCOUNT, CHAIN, LAKE, NOW, make_new_submission
+from tests.storage.conftest import Query
 
 ADA, GRACE = "U0ADA0001", "U0GRACE01"
 NEW = make_new_submission(
@@ -117,12 +120,12 @@ async def test_who_superseded_somebody_is_forgotten_there_as_well(tables: Databa
     assert await tables.run(lambda connection: [*find_kept(connection, GRACE)]) == []
 
 
-async def _append(tables: Database, *days_ago: int) -> None:
+async def _append(tables: Database, *days_ago: int, chain: AuditChain = CHAIN) -> None:
     entries = [
         Entry(event=Event.REFUSED, at=NOW - timedelta(days=days), who=Who(user_id=ADA, reason=f"{days} days ago"))
         for days in days_ago
     ]
-    await tables.run(lambda connection: CHAIN.append(connection, entries))
+    await tables.run(lambda connection: chain.append(connection, entries))
 
 
 async def test_people_are_forgotten_by_age(tables: Database) -> None:
@@ -152,3 +155,33 @@ async def test_what_was_forgotten_cannot_be_guessed_from_its_digest(tables: Data
     first, second, _ = await _entries(tables)
     assert first.people_digest != second.people_digest
     assert (first.salt, second.salt) == (None, None)
+
+
+async def test_a_time_that_somebody_wrote_makes_nobody_forgotten(tables: Database, query: Query) -> None:
+    """Else the bot itself would take a name out of a young entry, and vouch for that."""
+    await _append(tables, 400, 1, 1)
+    query("UPDATE audit SET at = '2020-01-01 00:00:00.000000' WHERE number > 1")
+    assert await PeopleLimit(tables, CHAIN, KEPT_FOR).enforce(NOW) == 1
+    entries = await _entries(tables)
+    assert [entry.user_id for entry in entries] == [None, ADA, ADA, None]
+    assert json.loads(entries[-1].details) == {"up_to": 1}
+
+
+async def test_the_entries_of_a_lost_key_are_forgotten_too(tables: Database) -> None:
+    """Nobody can verify them any more; the entry with which the present key began says where they end."""
+    lost = AuditChain(Authenticity(["the key that is lost, and was never copied"]))
+    await _append(tables, 400, 399, chain=lost)
+    begun = Entry(event=Event.CHAIN_BEGUN, at=NOW)
+    await tables.run(lambda connection: CHAIN.append(connection, [begun]))
+    await _append(tables, 1)
+    assert await PeopleLimit(tables, CHAIN, KEPT_FOR).enforce(NOW) == 2
+    assert [entry.user_id for entry in await _entries(tables)] == [None, None, None, ADA, None]
+
+
+async def test_a_name_that_somebody_wrote_is_not_vouched_for(tables: Database, query: Query) -> None:
+    """A person who asks to be forgotten must not take along what another one did."""
+    await _append(tables, 2, 1)
+    query(f"UPDATE audit SET user_id = '{GRACE}' WHERE number = 2")  # noqa: S608 - our own words
+    done = await tables.run(lambda connection: forget_person(connection, CHAIN, GRACE, NOW))
+    assert done.entries == 1
+    assert [entry.event for entry in await _entries(tables)] == [Event.REFUSED, Event.REFUSED]

@@ -111,7 +111,8 @@ class DecideRequest:
         """Say it in the message, at best: the message is changed once more when the submission has ended."""
         try:
             request = await self.parts.approvals.find_request(submission.id)
-            if request is not None and request.message_ts is not None:
+            is_ours = request is not None and request.is_authentic(self.parts.authenticity)
+            if request is not None and request.message_ts is not None and is_ours:
                 message = decided_message(RedactedRequest.of(submission, self.parts.clock()), decision)
                 await self.parts.web.update_message(request.channel_id, request.message_ts, message, is_patient=False)
         except BotError as error:

@@ -88,7 +88,7 @@ async def asked(desk: Desk) -> Asked:
     ts = await desk.web.post(PLATFORM, content, "6f3cacfe-3614-5dad-9dfa-09675d6189dd")
     assert ts is not None
     request = Request(submission_id=submission.id, channel_id=PLATFORM, message_ts=ts, asked_at=desk.clock())
-    await desk.approvals.note_request(request)
+    await desk.approvals.note_request(request.signed_by(AUTHENTICITY))
     desk.dispatched.clear()
     return Asked(desk=desk, submission=submission, message=desk.slack.messages(PLATFORM)[-1])
 
