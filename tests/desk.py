@@ -20,6 +20,7 @@ from bot.model.catalog import BucketKey, Catalog, CatalogStatus, CredentialStatu
 from bot.model.errors import BotError
 from bot.model.move import Move
 from bot.model.submission import Sealed, State, Submission
+from bot.policy.attempt import RefusedAttempt
 from bot.policy.gate import Gate, Home
 from bot.policy.rules import Allowlist, Rule
 from bot.sandbox.blocks import JsonObject
@@ -88,6 +89,7 @@ class Desk:
     contact: str = "#data-platform"
     dispatched: list[BucketKey] = field(default_factory=list)
     looks: list[str] = field(default_factory=list)
+    attempts: list[RefusedAttempt] = field(default_factory=list)
     door: HttpIngress | None = None
     tables: LiveTables | None = None
 
@@ -95,7 +97,7 @@ class Desk:
         """Start, or restart with another allowlist or other rules, as an operator would."""
         home = Home(team_id=self.slack.config.team_id, enterprise_id=enterprise_id)
         rules = [rule for each in policy for rule in (each.rules() if isinstance(each, Allowlist) else (each,))]
-        gate = Gate(rules, home, self.memberships, self.profiles)
+        gate = Gate(rules, home, self.memberships, self.profiles, self.attempts.append)
         parts = Parts(
             account_id=ACCOUNT,
             ttl=TTL,

@@ -38,7 +38,7 @@ class Permit:
 
         A bucket or channel that is None is not checked; the terms of the rule apply only if both are given.
         """
-        decided = self._decide(verb, key, channel_id)
+        decided = self.decide(verb, key, channel_id)
         if isinstance(decided, AccessRefused):
             raise self._noted(decided, verb, key, channel_id)
         return decided
@@ -58,10 +58,11 @@ class Permit:
 
     def refusal(self, verb: Verb, key: BucketKey | None, channel_id: str | None) -> AccessRefused | None:
         """Return what `require` would raise."""
-        decided = self._decide(verb, key, channel_id)
+        decided = self.decide(verb, key, channel_id)
         return decided if isinstance(decided, AccessRefused) else None
 
-    def _decide(self, verb: Verb, key: BucketKey | None, channel_id: str | None) -> Rule | AccessRefused:
+    def decide(self, verb: Verb, key: BucketKey | None, channel_id: str | None) -> Rule | AccessRefused:
+        """Return the first rule that fits, or the refusal, which is noted nowhere: this person has tried nothing."""
         return decide(self.rules, Request(person=self.person, verb=verb, key=key, channel_id=channel_id))
 
     def find_rules(self, verb: Verb, key: BucketKey | None, channel_id: str | None) -> Sequence[Rule]:

@@ -94,13 +94,18 @@ class DecideRequest:
             return None
         if submission.key.account_id != self.parts.account_id:
             return None
+        decided = await self._decide_on_requester(submission)
+        if isinstance(decided, AccessRefused) and decided.retryable:
+            raise decided
+        return decided if isinstance(decided, Rule) else None
+
+    async def _decide_on_requester(self, submission: Submission) -> Rule | AccessRefused:
+        """Return the rule, or the refusal, which is no attempt of the requester's: someone else presses."""
         try:
             requester = await self.parts.gate.permit_user(submission.user_id)
-            return requester.require(Verb.of_task(submission.task), submission.key, submission.channel_id)
         except AccessRefused as refusal:
-            if refusal.retryable:
-                raise
-            return None
+            return refusal
+        return requester.decide(Verb.of_task(submission.task), submission.key, submission.channel_id)
 
     async def _show(self, submission: Submission, decision: Decision) -> None:
         """Say it in the message, at best: the message is changed once more when the submission has ended."""

@@ -206,6 +206,7 @@ async def test_a_removed_requester_has_nothing_approved(asked: Asked) -> None:
     asked.desk.serve(replace(RULE, who=People(users=frozenset({GRACE}))))
     assert "may no longer do that" in await asked.press(GRACE)
     assert await asked.decision() is None
+    assert asked.desk.attempts == []  # it was not the requester who tried something
 
 
 async def test_a_forged_decision_is_not_told_in_anyones_name(asked: Asked) -> None:
