@@ -9,12 +9,13 @@ import subprocess
 import sys
 import tracemalloc
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from bot.cli import main
 from bot.model.audit import Entry, Event, Who
 from bot.model.submission import State
 from bot.operations.audit_report import export, verify
@@ -289,6 +290,19 @@ def test_the_webhooks_secret_is_printed(monkeypatch: pytest.MonkeyPatch) -> None
     assert (ended.stdout, ended.stderr) == (f"{CHAIN.authenticity.webhook_secret().reveal()}\n", "")
 
 
+@pytest.mark.parametrize(
+    "words",
+    ["audit verify", "audit export", "audit begin", "audit secret", "person U0ADA0001", "restored", "backup copy"],
+)
+def test_a_command_beside_the_bot_forgets_its_secrets(words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever comes of it: a library may start another program."""
+    monkeypatch.setenv(*next(iter(KEY_HERE.items())))
+    _make("")
+    with suppress(SystemExit):
+        main(words.split())
+    assert "R2_CREDENTIAL_AUDIT_KEY" not in os.environ
+
+
 BAD_FILES: dict[str, tuple[Callable[[], object], str]] = {
     "no file": (FILE.unlink, "there is no database of the bot here"),
     "no database": (lambda: FILE.write_bytes(b"x" * 5000), "cannot be read (SQLITE_NOTADB)"),
@@ -408,6 +422,7 @@ def long_chain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("arguments", [("verify",), ("export",), ("export", "--since", "2026-11-19")], ids=" ".join)
 def test_a_long_chain_takes_no_more_memory_than_a_short_one(
     long_chain: Path, arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch

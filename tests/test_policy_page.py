@@ -26,6 +26,7 @@ def ask(user: str, *groups: str, unknown: str = "") -> Permit:
 
 CASES: dict[str, tuple[str, Verb, str, int | None]] = {
     "production": ("S0DATAENG", Verb.STORE, "prod-lake", 1),
+    "enabling in production": ("S0DATAENG", Verb.ENABLE, "prod-lake", 1),
     "a playground": ("S0DATAENG", Verb.STORE, "prod-sandbox", 0),
     "elsewhere": ("S0DATAENG", Verb.ENABLE, "lake", 0),
     "an auditor looks": ("S0AUDITOR", Verb.STATUS, "prod-lake", 0),
@@ -41,6 +42,7 @@ def test_the_example_does_what_its_comments_say(group: str, verb: Verb, bucket: 
         assert permit.refusal(verb, key, "C0DATAPLT")
     else:
         assert permit.require(verb, key, "C0DATAPLT").approvals == approvals
+        assert permit.require(verb, key, "D0PRIVATE").approvals == approvals
 
 
 def test_a_silent_group_stops_what_it_could_decide() -> None:

@@ -142,7 +142,7 @@ class AuditWebhook:
     def _note(self, failure: NoAnswer | None) -> None:
         """Log a new failure once, and not each attempt."""
         if failure is not None and (self._failure is None or self._failure.because != failure.because):
-            _log.warning("audit_webhook_failed", because=failure.because, setting=SETTING, fix=failure.fix)
+            _log.warning("audit_webhook_failed", because=failure.because, setting=SETTING, fix=_fix_of(failure))
         self._failures = 0 if failure is None else self._failures + 1
         self._failure = failure
 

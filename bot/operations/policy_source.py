@@ -146,7 +146,7 @@ class PolicySource:
 
 def find_in_explanation(explanation: Explanation) -> Finding:
     """Return what a person may do as a finding: a no is as fine as a yes, but not to know it is not."""
-    is_yes = explanation.is_known and bool(explanation.rules)
+    is_yes = explanation.is_known and explanation.allows
     return Finding(
         part=Part.POLICY,
         event="policy_allows" if is_yes else "policy_refuses" if explanation.is_known else "policy_unsure",

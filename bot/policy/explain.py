@@ -16,7 +16,7 @@ from bot.model.errors import (
     VerbNotAllowed,
 )
 from bot.policy.decision import decide
-from bot.policy.rules import Person, Request, Rule, Verb
+from bot.policy.rules import APPLIES_TO, Person, Request, Rule, Verb
 
 _WHY: Final[Mapping[type[AccessRefused], str]] = {
     NotAllowed: "not about this person",
@@ -35,10 +35,14 @@ _UNITS: Final = ((timedelta(days=1), "d"), (timedelta(hours=1), "h"), (timedelta
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation:
-    """What a person may do: `rules`: which allow it, each in some channels. `is_known`: whether Slack said all."""
+    """What a person may do: `rules`: which allow it, each in some channels. `is_known`: whether Slack said all.
+
+    `allows` is also true of who is named in a rule's `approvers`.
+    """
 
     verb: Verb
     rules: tuple[Rule, ...]
+    allows: bool
     text: str
     is_known: bool
 
@@ -47,7 +51,8 @@ def explain(rules: Sequence[Rule], person: Person, key: BucketKey) -> Iterator[E
     """Yield the answer for each verb: what is decided in each channel that a rule names, and in any other."""
     channels = [*sorted(frozenset[str]().union(*(rule.channels for rule in rules))), _ELSEWHERE]
     for verb in Verb:
-        yield _explain(rules, Request(person=person, verb=verb, key=key), verb, channels)
+        explanation = _explain(rules, Request(person=person, verb=verb, key=key), verb, channels)
+        yield _add_approving(explanation, rules, person, key) if verb is Verb.APPROVE else explanation
 
 
 def _explain(rules: Sequence[Rule], request: Request, verb: Verb, channels: Sequence[str]) -> Explanation:
@@ -58,12 +63,33 @@ def _explain(rules: Sequence[Rule], request: Request, verb: Verb, channels: Sequ
         channel: _find_doubts(rules, asked[channel]) for channel, each in decided.items() if not isinstance(each, Rule)
     }
     doubtful = [channel for channel, rules_in_doubt in doubts.items() if rules_in_doubt]
-    parts = [*([f"yes, {'; '.join(map(_describe, allowing, allowing.values()))}"] if allowing else [])]
+    parts = [
+        *([f"yes, {'; '.join(_describe(rule, where, verb) for rule, where in allowing.items())}"] if allowing else [])
+    ]
     if doubtful:
         in_doubt = dict.fromkeys(rule for channel in doubtful for rule in doubts[channel])
         parts.append(f"not known, so no, {_list(doubtful, len(channels))}: {_group(in_doubt, request)}")
     text = "; ".join(parts) or f"no: {_group(rules, request)}"
-    return Explanation(verb=verb, rules=tuple(allowing), text=f"{verb}: {text}", is_known=not doubtful)
+    return Explanation(
+        verb=verb, rules=tuple(allowing), allows=bool(allowing), text=f"{verb}: {text}", is_known=not doubtful
+    )
+
+
+def _add_approving(explanation: Explanation, rules: Sequence[Rule], person: Person, key: BucketKey) -> Explanation:
+    """Return the same, and of which rules the person is an approver by `approvers`, which is no right of a verb."""
+    answers = {rule: rule.approvers.refuse(person) for rule in rules if rule.approvers and rule.serves(key)}
+    named = [rule.name for rule, refusal in answers.items() if refusal is None]
+    doubted = [rule.name for rule, refusal in answers.items() if isinstance(refusal, _DOUBTS)]
+    parts = [
+        *([f"yes, as one of the `approvers` of {', '.join(named)}"] if named else []),
+        *([f"not known, so no, as one of the `approvers` of {', '.join(doubted)}"] if doubted else []),
+    ]
+    if explanation.rules or not explanation.is_known or not parts:
+        parts = [explanation.text.removeprefix(f"{Verb.APPROVE}: "), *parts]
+    text = f"{Verb.APPROVE}: {'; '.join(parts)}"
+    return replace(
+        explanation, text=text, allows=explanation.allows or bool(named), is_known=explanation.is_known and not doubted
+    )
 
 
 def _where(rule: Rule, decided: Mapping[str, Rule | AccessRefused]) -> str:
@@ -93,14 +119,17 @@ def _group(rules: Iterable[Rule], request: Request) -> str:
     return "; ".join(f"{why}: {', '.join(names)}" for why, names in reasons.items())
 
 
-def _describe(rule: Rule, where: str) -> str:
-    """Return the rule, where it decides, and on which terms."""
-    terms = [
-        *(["someone approves it"] if rule.approvals else []),
-        *(["a reason is given"] if rule.require_reason else []),
-        *([f"the token lives for {_write(rule.max_token_lifetime)} at most"] if rule.max_token_lifetime else []),
-    ]
-    return f"by {rule.name} {where}{f', if {_join(terms)}' if terms else ''}"
+def _describe(rule: Rule, where: str, verb: Verb) -> str:
+    """Return the rule, where it decides, and the terms on which it allows this."""
+    terms = {
+        "approvals": "someone approves it" if rule.approvals else "",
+        "require_reason": "a reason is given" if rule.require_reason else "",
+        "max_token_lifetime": f"the token lives for {_write(rule.max_token_lifetime)} at most"
+        if rule.max_token_lifetime
+        else "",
+    }
+    held = [words for term, words in terms.items() if words and verb in APPLIES_TO[term]]
+    return f"by {rule.name} {where}{f', if {_join(held)}' if held else ''}"
 
 
 def _join(terms: Sequence[str]) -> str:

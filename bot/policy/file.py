@@ -10,7 +10,7 @@ from typing import Any, Final
 from bot.policy.flaws import Stated, find_flaws
 from bot.policy.keys import KEYS
 from bot.policy.lines import Lines, find_lines
-from bot.policy.rules import USUAL_VERBS, People, Rule, Verb
+from bot.policy.rules import APPLIES_TO, USUAL_VERBS, People, Rule
 
 
 class PolicyBroken(Exception):  # noqa: N818 - named for what happened
@@ -41,20 +41,13 @@ def _explain_syntax(message: str, name: str) -> str:
     place = re.search(r"\(at line (\d+), column (\d+)\)$", message)
     where = f"{name}, line {place[1]}, column {place[2]}" if place else name
     if re.match(r"Cannot (overwrite|declare|mutate)|Duplicate", message):
-        return f"{where}: sets something twice: keep one"
+        return f"{where}: sets something twice: keep one, and begin each rule with [[rule]], two brackets on each side"
     if message.endswith("(at end of document)"):
         return f"{name}, at its end: is not TOML: a quote or a bracket is not closed"
     return f"{where}: is not TOML: check the quotes, commas and brackets there and before"
 
 
 _NEEDS_APPROVALS: Final = ("approvers", "approval_channel")
-_WITH_TOKEN: Final = frozenset({Verb.STORE, Verb.CHECK, Verb.ROTATE})
-_APPLIES_TO: Final[Mapping[str, frozenset[Verb]]] = {
-    "approvals": _WITH_TOKEN | {Verb.ENABLE},
-    "require_reason": _WITH_TOKEN,
-    "max_token_lifetime": _WITH_TOKEN,
-}
-"""The verbs without which a term means nothing."""
 
 
 @dataclass(slots=True)
@@ -124,6 +117,6 @@ def _find_contradictions(table: Mapping[str, object], values: Mapping[str, Any])
         if key in table and values.get("approvals", 0 if "approvals" not in table else 1) == 0:
             yield key, "says who approves, but nothing needs an approval: add approvals = 1, or remove it"
     verbs = values.get("verbs", USUAL_VERBS if "verbs" not in table else None)
-    for key, applies_to in _APPLIES_TO.items():
+    for key, applies_to in APPLIES_TO.items():
         if values.get(key) and verbs is not None and not verbs & applies_to:
             yield key, f"means nothing without one of the verbs {', '.join(sorted(applies_to))}"

@@ -19,7 +19,7 @@ _WHOSE_KEY: Final[Mapping[SlackId, str]] = {
 
 def _texts(value: object) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
-        message = 'is a list of texts: write it as ["...", "..."]'
+        message = 'must be a list of texts: write it as ["...", "..."]'
         raise ValueError(message)
     if not value:
         message = "is an empty list, which nothing could fit: write what it is to hold, or remove the key"
@@ -50,7 +50,7 @@ def _people(value: object) -> People:
 
 def _channel(value: object) -> str:
     if not isinstance(value, str):
-        message = 'is one channel\'s id: write it as "C0123ABCD"'
+        message = 'must be one channel\'s id: write it as "C0123ABCD"'
         raise ValueError(message)  # noqa: TRY004 - as for every other problem
     _raise(slack_ids.find_slip([value], SlackId.CHANNEL, _WHOSE_KEY))
     return value
@@ -75,14 +75,14 @@ def _verbs(value: object) -> frozenset[Verb]:
 
 def _approvals(value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value not in (0, 1):
-        message = "is 0 or 1"
+        message = "must be 0 or 1"
         raise ValueError(message)
     return value
 
 
 def _flag(value: object) -> bool:
     if not isinstance(value, bool):
-        message = "is true or false, without quotes"
+        message = "must be true or false, without quotes"
         raise ValueError(message)  # noqa: TRY004 - as for every other problem
     return value
 
@@ -90,7 +90,7 @@ def _flag(value: object) -> bool:
 def _lifetime(value: object) -> timedelta | None:
     lifetime = parse_lifetime(value)
     if lifetime is not None and not isinstance(lifetime, timedelta):
-        message = 'is a text: write "off", or a number and a unit: "90d" or "12h"'
+        message = 'must be a text: write "off", or a number and a unit: "90d" or "12h"'
         raise ValueError(message)
     return lifetime
 

@@ -1,6 +1,7 @@
 """The rules: each allows a request, or refuses it with a reason. Pure."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
@@ -43,6 +44,15 @@ USUAL_VERBS: Final = frozenset({Verb.STORE, Verb.CHECK, Verb.STATUS, Verb.HISTOR
 
 WITH_RESULT: Final = frozenset({Verb.STORE, Verb.CHECK, Verb.ENABLE, Verb.ROTATE})
 """What has a result, which is posted to a channel."""
+
+
+_WITH_TOKEN: Final = frozenset({Verb.STORE, Verb.CHECK, Verb.ROTATE})
+APPLIES_TO: Final[Mapping[str, frozenset[Verb]]] = {
+    "approvals": frozenset({Verb.STORE, Verb.ENABLE, Verb.ROTATE}),  # a dry run waits for nobody
+    "require_reason": _WITH_TOKEN,
+    "max_token_lifetime": _WITH_TOKEN,
+}
+"""The verbs without which a term means nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,6 +22,11 @@ approvals = 1
 approvers = ["{group}"]
 """
 
+_AT_ONCE: Final = "The result appears in this channel."
+_WITH_APPROVAL: Final = (
+    "Then become another person (*You are*, at the top left) and press *Approve* or *Deny* in this channel."
+)
+
 _CATALOG_WORDS: Final = {"active": "active", "inactive": "switched off", None: "not enabled"}
 
 
@@ -42,7 +47,7 @@ async def run_sandbox(*, port: int, transport: Transport, manifest: str, four_ey
     """
     async with FakeCloudflare() as cloudflare, FakeSlack(install(manifest), port=port) as slack:
         furnish(cloudflare)
-        show_panel(cloudflare, slack)
+        show_panel(cloudflare, slack, four_eyes=four_eyes)
         with tempfile.TemporaryDirectory(prefix="r2-credential-sandbox-") as directory:
             bot_port = find_free_port()
             if transport == "http":
@@ -72,20 +77,20 @@ def furnish(cloudflare: FakeCloudflare) -> None:
     cloudflare.add_bucket("photos", catalog=None)
 
 
-def show_panel(cloudflare: FakeCloudflare, slack: FakeSlack) -> None:
+def show_panel(cloudflare: FakeCloudflare, slack: FakeSlack, *, four_eyes: bool = False) -> None:
     """Fill the page's side panel, and keep it up to date."""
-    slack.panel = lambda: describe(cloudflare, slack.config.commands[0].command)
+    slack.panel = lambda: describe(cloudflare, slack.config.commands[0].command, four_eyes=four_eyes)
     cloudflare.on_write = slack.notify_panel
 
 
-def describe(cloudflare: FakeCloudflare, command: str) -> PanelData:
+def describe(cloudflare: FakeCloudflare, command: str, *, four_eyes: bool = False) -> PanelData:
     """Return what to do first, the tokens to try, and what each slot holds: only a sandbox can see into one."""
     stored_at = {write.bucket: write.at for write in cloudflare.writes}
     return PanelData(
         start=(
             f"Type `{command}` below and press *Enter*.",
             "Choose a bucket, then press *Paste* beside one of the tokens in the Sandbox panel.",
-            "Press *Check or store*. The result appears in this channel.",
+            f"Press *Check or store*. {_WITH_APPROVAL if four_eyes else _AT_ONCE}",
         ),
         tokens=tuple(
             PanelToken(label=each.label, explanation=each.explanation, token=each.token) for each in READY_MADE_TOKENS

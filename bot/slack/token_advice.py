@@ -13,11 +13,21 @@ _WHERE: Final = (
 _WHO_SEES: Final = "Slack sees what you paste and cannot hide it: use a token with few permissions that expires soon."
 _LIMIT: Final = "This bot refuses a token that never expires or lives longer than *{limit}* from now."
 
+_APPROVED: Final = "Another person has to approve it before it is stored."
 
-def advise(account_id: str, max_lifetime: timedelta | None) -> list[Json]:
-    """Return the small print below the token field; `max_lifetime` is the operator's limit, or None."""
+
+def advise(account_id: str, max_lifetime: timedelta | None, *, is_approved: bool = False) -> list[Json]:
+    """Return the small print below the token field; `max_lifetime` is the operator's limit, or None.
+
+    `is_approved`: whether it is certain that somebody else has to approve the token.
+    """
     limit = [context(_LIMIT.format(limit=describe_lifetime(max_lifetime)))] if max_lifetime else []
-    return [context(_WHERE.format(account_id=account_id)), context(_WHO_SEES), *limit]
+    return [
+        context(_WHERE.format(account_id=account_id)),
+        context(_WHO_SEES),
+        *limit,
+        *([context(_APPROVED)] if is_approved else []),
+    ]
 
 
 def describe_lifetime(lifetime: timedelta) -> str:

@@ -45,7 +45,7 @@ BEFORE_THE_FIRST: Final = Head(number=0, signature="")
 
 
 class AuditChain:
-    """The only writer of the chain, and what signs for it. Its functions run in the caller's transaction."""
+    """The only one that appends to the chain, and what signs for it. Its functions run in the caller's transaction."""
 
     def __init__(self, authenticity: Authenticity) -> None:
         self.authenticity = authenticity

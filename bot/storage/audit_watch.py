@@ -20,9 +20,10 @@ from bot.model.errors import DatabaseTrouble, StartRefused
 from bot.model.finding import Check, Finding, Mark, Part
 from bot.settings import DatabaseSettings
 from bot.storage.audit import AuditChain, Head
-from bot.storage.beside import NoRecordsYet, open_to_read
+from bot.storage.beside import open_to_read
 from bot.storage.chain_start import HEAD_FILE, read_authenticity, require_same_key
 from bot.storage.database import Database
+from bot.storage.places import NoRecordsYet
 from bot.storage.schema import AUDIT
 
 LOG_EVERY: Final = timedelta(minutes=10)

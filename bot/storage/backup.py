@@ -13,15 +13,18 @@ from contextlib import closing, contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO, Final
+from uuid import uuid4
 
-from sqlalchemy import Connection, StaticPool, create_engine
+from sqlalchemy import Connection, StaticPool, create_engine, inspect, update
 from sqlalchemy.exc import DBAPIError
 
-from bot.sealing.private_places import find_exposure
+from bot.model.errors import StartRefused
 from bot.storage.backup_draft import AnotherBackup, backup_draft
 from bot.storage.database import SchemaTooNew
 from bot.storage.migrations import is_up_to_date
 from bot.storage.moves import forget_all_open
+from bot.storage.places import require_file
+from bot.storage.schema import ORIGINS
 
 _BUSY_SECONDS: Final = 5.0
 _LEFT_FOR_THE_BOT: Final = 16 * 1024 * 1024
@@ -31,54 +34,39 @@ _PAGES_AT_ONCE: Final = 1000
 _AS_ITS_USER: Final = "run this as the bot's user, who can read and write the database's directory"
 
 
-class BackupRefused(Exception):  # noqa: N818 - reads as what it says
-    """No backup was made; the message says why and names the fix."""
-
-
 def back_up(database: Path, target: Path, at: datetime) -> int:
     """Write a copy of the database to a new file, mode 0600; return how many submissions were open, and end in it.
 
-    Raises BackupRefused, and then leaves nothing behind. The file appears under its name only when it is complete and
+    Raises StartRefused, and then leaves nothing behind. The file appears under its name only when it is complete and
     on disk. Needs room for two copies in the database's directory. One backup of a database at a time.
     """
-    _require_database(database)
-    _require_free(target)
     try:
+        _require_database(database)
+        _require_free(target)
         with backup_draft(database) as (draft, clean), _copy(database) as copy:
             ended = _forget(copy, database, at)
             _vacuum(copy, draft)
             _write(clean, target)
     except AnotherBackup:
         message = f"another backup of {database} is being made; wait for its end, and try again"
-        raise BackupRefused(message) from None
+        raise StartRefused(message) from None
     except OSError as error:
         message = f"{database.parent} cannot be written ({error.strerror}), and a backup is put together there"
-        raise BackupRefused(message) from None
+        raise StartRefused(message) from None
     return ended
 
 
 def _require_database(database: Path) -> None:
-    try:
-        size = database.stat().st_size
-        exposure = find_exposure(database.parent) or find_exposure(database)
-    except FileNotFoundError:
-        message = f"{database}: there is no database here; set R2_CREDENTIAL_DATA_DIR or R2_CREDENTIAL_DATABASE_URL"
-        raise BackupRefused(message) from None
-    except OSError as error:
-        message = f"{database} cannot be read ({error.strerror}); {_AS_ITS_USER}"
-        raise BackupRefused(message) from None
-    if exposure:
-        message = f"{database.parent} cannot be used: {exposure}"
-        raise BackupRefused(message)
-    if shutil.disk_usage(database.parent).free < 2 * size + _LEFT_FOR_THE_BOT:
+    require_file(database)
+    if shutil.disk_usage(database.parent).free < 2 * database.stat().st_size + _LEFT_FOR_THE_BOT:
         message = f"{database.parent} has no room for two copies of the database, as a backup needs; make room there"
-        raise BackupRefused(message)
+        raise StartRefused(message)
 
 
 def _require_free(target: Path) -> None:
     if os.path.lexists(target):
         message = f"{target} already exists, and a backup never replaces one; choose another name"
-        raise BackupRefused(message)
+        raise StartRefused(message)
 
 
 @contextmanager
@@ -121,10 +109,17 @@ def _forget(copy: sqlite3.Connection, database: Path, at: datetime) -> int:
             _require_ours(connection, database)
             connection.exec_driver_sql("BEGIN")
             ended = forget_all_open(connection, at)
+            _tell_apart(connection)
             connection.exec_driver_sql("COMMIT")
     except DBAPIError as error:
         raise _refusal(database, error.orig) from None
     return ended
+
+
+def _tell_apart(connection: Connection) -> None:
+    """Give the copy an id of its own, so that a start knows it for a backup even if nothing was sent since."""
+    if inspect(connection).has_table(ORIGINS.name):  # an earlier version has none
+        connection.execute(update(ORIGINS).values(id=uuid4().hex))
 
 
 def _require_ours(connection: Connection, database: Path) -> None:
@@ -134,10 +129,10 @@ def _require_ours(connection: Connection, database: Path) -> None:
         is_up_to_date(connection)  # an older one is kept as it is: the version before an upgrade needs it so
         if connection.exec_driver_sql("SELECT 1 FROM sqlite_master WHERE name = 'submissions'").scalar() is None:
             message = f"{database} is no database of this bot; set R2_CREDENTIAL_DATABASE_URL to the one that is"
-            raise BackupRefused(message)
+            raise StartRefused(message)
     except SchemaTooNew:
         message = f"{database} belongs to a newer version of the bot; make the backup with that version"
-        raise BackupRefused(message) from None
+        raise StartRefused(message) from None
 
 
 def _vacuum(copy: sqlite3.Connection, draft: Path) -> None:
@@ -161,7 +156,7 @@ def _write(clean: BinaryIO, target: Path) -> None:
     except OSError as error:
         _require_free(target)  # another process was faster
         message = f"{target} cannot be written ({error.strerror}); name a file on a local disk with room for it"
-        raise BackupRefused(message) from None
+        raise StartRefused(message) from None
 
 
 @contextmanager
@@ -191,17 +186,17 @@ def _opened(path: Path) -> Iterator[sqlite3.Connection]:
         yield connection
 
 
-def _refusal(database: Path, error: BaseException | None) -> BackupRefused:
+def _refusal(database: Path, error: BaseException | None) -> StartRefused:
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
         return _damaged(database)
     name = getattr(error, "sqlite_errorname", type(error).__name__)
     if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
-        return BackupRefused(f"{database.parent} has no room for a backup, or fails ({name}); make room there")
+        return StartRefused(f"{database.parent} has no room for a backup, or fails ({name}); make room there")
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-        return BackupRefused(f"{database} is held by another program ({name}); end that program, and try again")
-    return BackupRefused(f"{database} cannot be read ({name}); {_AS_ITS_USER}")
+        return StartRefused(f"{database} is held by another program ({name}); end that program, and try again")
+    return StartRefused(f"{database} cannot be read ({name}); {_AS_ITS_USER}")
 
 
-def _damaged(database: Path) -> BackupRefused:
-    return BackupRefused(f"{database} is damaged; keep the last backup, and put it in its place")
+def _damaged(database: Path) -> StartRefused:
+    return StartRefused(f"{database} is damaged; keep the last backup, and put it in its place")

@@ -11,19 +11,18 @@ from sqlalchemy import Connection, StaticPool, create_engine, inspect, text
 from sqlalchemy.exc import DBAPIError
 
 from bot.model.errors import DatabaseTrouble, StartRefused
-from bot.sealing.private_places import find_exposure
 from bot.settings import DatabaseSettings
 from bot.storage.audit import AuditChain
 from bot.storage.audit_reading import Reads
 from bot.storage.chain_start import read_authenticity, require_same_key
 from bot.storage.database import Database, DatabaseBusy, DatabaseCorrupt, SchemaTooNew
 from bot.storage.migrations import has_tables, is_up_to_date
-from bot.storage.places import require_access
+from bot.storage.places import NO_DATABASE, NoRecordsYet, require_access, require_file
 from bot.storage.records import postgres_of
 from bot.storage.schema import AUDIT
 from bot.storage.sqlite import SqliteDatabase
 from bot.storage.sqlite_faults import find_fault
-from bot.storage.trouble import DATA_DIR_SETTING, DATABASE_SETTING
+from bot.storage.trouble import DATABASE_SETTING
 
 if TYPE_CHECKING:
     from bot.storage.postgres import PostgresDatabase
@@ -31,15 +30,10 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 _BUSY_SECONDS: Final = 5.0
 _ONLY_READ: Final = text("SET TRANSACTION READ ONLY")
-_NO_DATABASE: Final = f"there is no database of the bot here; set {DATA_DIR_SETTING} or {DATABASE_SETTING}"
 _OTHER_VERSION: Final = (
     "the tables are of another version of the bot: run this command with the version that the bot has"
 )
 _NO_AUDIT: Final = "there is no audit in this database; the first start of this version begins it"
-
-
-class NoRecordsYet(StartRefused):
-    """There is no database, or none with an audit: the bot's first start, or that after an upgrade, makes it."""
 
 
 @asynccontextmanager
@@ -69,7 +63,7 @@ async def _require_ours(database: Database, settings: DatabaseSettings) -> None:
     try:
         problem = None if await database.run(is_up_to_date) else _OTHER_VERSION
         if problem and not await database.run(has_tables):
-            problem = _NO_DATABASE
+            problem = NO_DATABASE
     except SchemaTooNew:
         problem = _OTHER_VERSION
     _refuse_for(problem, settings)
@@ -91,12 +85,12 @@ def _refuse_for(problem: str | None, settings: DatabaseSettings) -> None:
     if problem is not None:
         place = DATABASE_SETTING if settings.postgres_url is not None else settings.database_path
         message = f"{place}: {problem}"
-        raise (NoRecordsYet if problem in (_NO_DATABASE, _NO_AUDIT) else StartRefused)(message)
+        raise (NoRecordsYet if problem in (NO_DATABASE, _NO_AUDIT) else StartRefused)(message)
 
 
 @asynccontextmanager
 async def _open_file(path: Path) -> AsyncIterator[Database]:
-    _require_file(path)
+    require_file(path)
     database = SqliteDatabase(path, set_up=_leave_as_it_is)
     try:
         require_access(path)
@@ -113,21 +107,6 @@ async def _open_file(path: Path) -> AsyncIterator[Database]:
         await database.close()
 
 
-def _require_file(path: Path) -> None:
-    try:
-        path.stat()
-        exposure = find_exposure(path.parent) or find_exposure(path)
-    except FileNotFoundError:
-        message = f"{path}: {_NO_DATABASE}"
-        raise NoRecordsYet(message) from None
-    except OSError as error:
-        message = f"{path}: cannot be read ({error.strerror}); run this as the bot's user"
-        raise StartRefused(message) from None
-    if exposure:
-        message = f"{path} cannot be used: {exposure}"
-        raise StartRefused(message)
-
-
 def _leave_as_it_is(_: Connection) -> None:
     """Do nothing: the bot's start brings tables up to date."""
 
@@ -135,7 +114,7 @@ def _leave_as_it_is(_: Connection) -> None:
 @asynccontextmanager
 async def _open_file_to_read(settings: DatabaseSettings) -> AsyncIterator[Reads]:
     path = settings.database_path
-    _require_file(path)
+    require_file(path)
     with closing(_connect(path)) as raw:
         yield _File(raw, path)
 

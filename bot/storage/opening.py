@@ -20,12 +20,12 @@ from bot.storage.history import HistoryLimit
 from bot.storage.lineage import Lineage
 from bot.storage.migrations import has_tables
 from bot.storage.people import PeopleLimit
-from bot.storage.places import DiskFull, lock_place, unusable
+from bot.storage.places import NO_DATABASE, DiskFull, lock_place, unusable
 from bot.storage.records import Records, open_file, open_server, postgres_of
 from bot.storage.ring import load_public_ring, load_ring
 from bot.storage.start_clock import wait_for_the_clock
 from bot.storage.submissions import Submissions
-from bot.storage.trouble import DATA_DIR_SETTING, DATABASE_SETTING
+from bot.storage.trouble import DATABASE_SETTING
 
 if TYPE_CHECKING:
     from bot.storage.jobs import Jobs
@@ -131,7 +131,7 @@ async def _require_database(settings: DatabaseSettings) -> None:
     else:
         is_there, place = await _has_tables(settings), DATABASE_SETTING
     if not is_there:
-        message = f"{place}: there is no database of the bot here; set {DATA_DIR_SETTING} or {DATABASE_SETTING}"
+        message = f"{place}: {NO_DATABASE}"
         raise StartRefused(message)
 
 

@@ -16,6 +16,7 @@ from bot.settings import DatabaseSettings
 from bot.storage.lock import AlreadyRunning, ProcessLock
 from bot.storage.trouble import DATA_DIR_SETTING, DATABASE_SETTING, Trouble, no_room
 
+NO_DATABASE: Final = f"there is no database of the bot here; set {DATA_DIR_SETTING} or {DATABASE_SETTING}"
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
@@ -25,6 +26,29 @@ class DiskFull(StartRefused):
     def __init__(self, path: object) -> None:
         self.finding = no_room(path)
         super().__init__(f"{self.finding.setting}: {self.finding.text}; {self.finding.fix}")
+
+
+class NoRecordsYet(StartRefused):
+    """There is no database, or none with an audit: the bot's first start, or that after an upgrade, makes it."""
+
+
+def require_file(path: Path) -> None:
+    """Require the SQLite file of a bot, for a command beside it, in a place where others write nothing.
+
+    Raises StartRefused; NoRecordsYet if there is none.
+    """
+    try:
+        path.stat()
+        exposed = {each: exposure for each in (path.parent, path) if (exposure := find_exposure(each))}
+    except FileNotFoundError:
+        message = f"{path}: {NO_DATABASE}"
+        raise NoRecordsYet(message) from None
+    except OSError as error:
+        message = f"{path} cannot be read ({error.strerror}); run this as the bot's user"
+        raise StartRefused(message) from None
+    for place, exposure in exposed.items():
+        message = f"{place} cannot be used: {exposure}"
+        raise StartRefused(message)
 
 
 def lock_place(path: Path, settings: DatabaseSettings, stack: AsyncExitStack) -> None:

@@ -264,7 +264,7 @@ AUDIT: Final = Table(
     *(Column(name, String) for name in ("user_id", "team_id", "channel_id", "reason", "salt")),
     *(Column(name, String, nullable=False) for name in ("people_digest", "previous", "signature")),
 )
-"""One chain for all processes; `bot.storage.audit` is its only writer."""
+"""One chain for all processes: only `bot.storage.audit` appends, and only `bot.storage.people` empties columns."""
 Index("audit_submissions", AUDIT.c.submission_id)
 _KNOWN: Final = text("user_id IS NOT NULL")
 Index("audit_people", AUDIT.c.user_id, sqlite_where=_KNOWN, postgresql_where=_KNOWN)

@@ -27,6 +27,9 @@ STRICT = Rule(
     require_reason=True,
     max_token_lifetime=timedelta(hours=36),
 )
+OF_ADAS = Rule(name="rule 3", who=People(users=frozenset({"U0GRACE"})), approvals=1, approvers=OF_ADA)
+"""What Grace asks for, Ada approves."""
+
 SILENT = replace(ADA, unknown_usergroups=frozenset({"S0DATA"}))
 UNREADABLE = replace(ADA, unreadable_usergroups=frozenset({"S0DATA"}))
 
@@ -54,6 +57,36 @@ ANSWERS: dict[str, tuple[tuple[Rule, ...], Person, Verb, str, bool]] = {
         Verb.STORE,
         "yes, by rule 1 in any channel, if the token lives for 90s at most",
         True,
+    ),
+    "terms of a dry run": (
+        (STRICT,),
+        ADA,
+        Verb.CHECK,
+        "yes, by rule 2 in C1 and in C2, if a reason is given and the token lives for 36h at most",
+        True,
+    ),
+    "no terms of a look": ((STRICT,), ADA, Verb.STATUS, "yes, by rule 2 in C1 and in C2", True),
+    "an approver": ((OF_ADAS,), ADA, Verb.APPROVE, "yes, as one of the `approvers` of rule 3", True),
+    "an approver of another bucket": (
+        (replace(OF_ADAS, buckets=("pond",)),),
+        ADA,
+        Verb.APPROVE,
+        "no: not about this person: rule 3",
+        True,
+    ),
+    "an approver twice": (
+        (replace(ONE, verbs=frozenset({Verb.APPROVE})), OF_ADAS),
+        ADA,
+        Verb.APPROVE,
+        "yes, by rule 1 in any channel; yes, as one of the `approvers` of rule 3",
+        True,
+    ),
+    "an approver in doubt": (
+        (replace(OF_ADAS, who=OF_ADA, approvers=OF_DATA),),
+        SILENT,
+        Verb.APPROVE,
+        "not known, so no, as one of the `approvers` of rule 3",
+        False,
     ),
     "by channel": (
         (replace(ONE, channels=frozenset({"C1"})), replace(ONE, name="rule 2")),
@@ -121,5 +154,6 @@ def test_it_says_what_the_gate_does(rules: list[Rule], person: Person, bucket: s
         asked = [Request(person=person, verb=explained.verb, key=key, channel_id=each) for each in channels]
         decided = [decide(rules, request) for request in asked]
         assert {*explained.rules} == {each for each in decided if isinstance(each, Rule)}
-        if not explained.is_known:
+        assert explained.allows >= bool(explained.rules)
+        if not explained.is_known and explained.verb is not Verb.APPROVE:
             assert any(isinstance(each, MembershipUnknown) for each in decided)

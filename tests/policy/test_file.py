@@ -35,6 +35,7 @@ max_token_lifetime = "off"
 
 MARK = "cfat_marked0123456789marked0123456789mark"
 USERS = 'users = ["U0123ABCD"]\n'
+ASKS = 'approvals = 1\napprovers = ["U02"]\n'
 APPROVES = '[[rule]]\nusers = ["U02"]\nverbs = ["approve"]\n'
 
 
@@ -81,6 +82,7 @@ PROBLEMS: dict[str, tuple[str, list[str]]] = {
     "cut off": ('[[rule]]\nusers = ["U0123ABCD"', ["at its end: is not TOML"]),
     "a long number": (f"[[rule]]\n{USERS}approvals = {'1' * 5000}", ["policy.toml: is not TOML"]),
     "a key twice": (f"[[rule]]\n{USERS}{USERS}\n", ["line 3, column", "sets something twice"]),
+    "one bracket, twice": (f"[rule]\n{USERS}[rule]\n{USERS}", ["line 3, column", "begin each rule with [[rule]]"]),
     "one bracket": (f"[rule]\n{USERS}", ["line 1: write [[rule]]"]),
     "a text for the rules": ('rule = "x"', ["line 1: write [[rule]]"]),
     "a key at the top": (f"{USERS}[[rule]]\n{USERS}", ["line 1: `users` stands above the first [[rule]]"]),
@@ -99,27 +101,27 @@ PROBLEMS: dict[str, tuple[str, list[str]]] = {
         ["`users`: entry 2 is the id of another kind", "`usergroups`"],
     ),
     "a secret for a user": (f'[[rule]]\nusers = ["{MARK}"]', ["line 2: `users`: entry 1 is no such id"]),
-    "a text for a list": ('[[rule]]\nusers = "U0123ABCD"', ["line 2: `users`: is a list of texts"]),
-    "a number in a list": ("[[rule]]\nusers = [1]", ["line 2: `users`: is a list of texts"]),
+    "a text for a list": ('[[rule]]\nusers = "U0123ABCD"', ["line 2: `users`: must be a list of texts"]),
+    "a number in a list": ("[[rule]]\nusers = [1]", ["line 2: `users`: must be a list of texts"]),
     "a direct message": (f'[[rule]]\n{USERS}channels = ["D01"]', ["line 3: `channels`: entry 1 is a direct message"]),
     "a channel's name": (f'[[rule]]\n{USERS}channels = ["#data"]', ["line 3: `channels`: entry 1 is a name"]),
     "no glob": (f'[[rule]]\n{USERS}buckets = ["Team"]', ["line 3: `buckets`: entry 1 is no name or glob"]),
     "a glob for no name": (f'[[rule]]\n{USERS}buckets = ["a?"]', ["line 3: `buckets`: entry 1 can match no bucket"]),
     "all excluded": (f'[[rule]]\n{USERS}buckets = ["a-*", "!a*"]', ["line 3: `buckets`: excludes all"]),
     "an unknown verb": (f'[[rule]]\n{USERS}verbs = ["{MARK}"]', ["line 3: `verbs`: holds something else than verbs"]),
-    "two approvals": (f"[[rule]]\n{USERS}approvals = 2", ["line 3: `approvals`: is 0 or 1"]),
-    "approvals are no flag": (f"[[rule]]\n{USERS}approvals = true", ["line 3: `approvals`: is 0 or 1"]),
-    "a quoted flag": (f'[[rule]]\n{USERS}require_reason = "true"', ["line 3: `require_reason`: is true or false"]),
+    "two approvals": (f"[[rule]]\n{USERS}approvals = 2", ["line 3: `approvals`: must be 0 or 1"]),
+    "approvals are no flag": (f"[[rule]]\n{USERS}approvals = true", ["line 3: `approvals`: must be 0 or 1"]),
+    "a quoted flag": (f'[[rule]]\n{USERS}require_reason = "true"', ["line 3: `require_reason`: must be true or false"]),
     "a lifetime without a unit": (f'[[rule]]\n{USERS}max_token_lifetime = "90"', ["`max_token_lifetime`: write off"]),
     "a lifetime of a number": (
         f"[[rule]]\n{USERS}max_token_lifetime = 90",
-        ["`max_token_lifetime`: is a text"],
+        ["`max_token_lifetime`: must be a text"],
     ),
     "approvers for nothing": (f'[[rule]]\n{USERS}approvers = ["U02"]', ["line 3: `approvers`: says who approves"]),
     "a channel for nothing": (f'[[rule]]\n{USERS}approval_channel = "C02"', ["line 3: `approval_channel`: says who"]),
     "a list for one channel": (
         f'[[rule]]\n{USERS}approvals = 1\napprovers = ["U02"]\napproval_channel = ["C02"]',
-        ["line 5: `approval_channel`: is one channel's id"],
+        ["line 5: `approval_channel`: must be one channel's id"],
     ),
     "a channel among approvers": (
         f'[[rule]]\n{USERS}approvals = 1\napprovers = ["C02"]',
@@ -145,6 +147,34 @@ PROBLEMS: dict[str, tuple[str, list[str]]] = {
     "approvals of a look": (
         f'[[rule]]\n{USERS}approvals = 1\napprovers = ["U02"]\nverbs = ["status"]',
         ["line 3: `approvals`: means nothing without one of the verbs"],
+    ),
+    "approvals of a dry run": (
+        f'[[rule]]\n{USERS}approvals = 1\napprovers = ["U02"]\nverbs = ["check", "status"]',
+        ["line 3: `approvals`: means nothing without one of the verbs enable, rotate, store"],
+    ),
+    "approvals in one channel only": (
+        f'[[rule]]\n{USERS}channels = ["C01"]\n{ASKS}[[rule]]\n{USERS}',
+        ["line 4: `approvals`: a requester avoids it by choosing another channel", "rule 2 (line 6) decides"],
+    ),
+    "approvals in all channels but one": (
+        f'[[rule]]\n{USERS}channels = ["C01"]\n[[rule]]\n{USERS}{ASKS}',
+        ["line 6: `approvals`: a requester avoids it by choosing another channel", "rule 1 (line 1) decides"],
+    ),
+    "approvals of enabling in one channel only": (
+        f'[[rule]]\n{USERS}channels = ["C01"]\nverbs = ["enable"]\n{ASKS}[[rule]]\n{USERS}verbs = ["enable"]',
+        ["line 5: `approvals`: a requester avoids it"],
+    ),
+    "approvals of a bucket that two rules share": (
+        f'[[rule]]\n{USERS}buckets = ["a*"]\nchannels = ["C01"]\n{ASKS}[[rule]]\n{USERS}buckets = ["*b"]',
+        ["line 5: `approvals`: a requester avoids it"],
+    ),
+    "a reason in one channel only": (
+        f'[[rule]]\n{USERS}channels = ["C01"]\nrequire_reason = true\n[[rule]]\n{USERS}',
+        ["line 4: `require_reason`: a requester avoids it"],
+    ),
+    "a shorter life in one channel only": (
+        f'[[rule]]\n{USERS}channels = ["C01"]\nmax_token_lifetime = "1d"\n[[rule]]\n{USERS}max_token_lifetime = "2d"',
+        ["line 4: `max_token_lifetime`: a requester avoids it"],
     ),
     "a reason for a look": (
         f'[[rule]]\n{USERS}require_reason = true\nverbs = ["status"]',
@@ -182,6 +212,17 @@ NO_PROBLEMS: dict[str, str] = {
     "one more user": f'[[rule]]\n{USERS}[[rule]]\nusers = ["U0123ABCD", "U02"]',
     "a group": f'[[rule]]\n{USERS}[[rule]]\nusergroups = ["S01"]',
     "a hole in an earlier one": f'[[rule]]\n{USERS}buckets = ["*", "!a-b"]\n[[rule]]\n{USERS}buckets = ["a*"]',
+    "the same terms elsewhere": f'[[rule]]\n{USERS}channels = ["C01"]\n{ASKS}[[rule]]\n{USERS}{ASKS}',
+    "stricter terms elsewhere": f'[[rule]]\n{USERS}max_token_lifetime = "2d"\nchannels = ["C01"]\n'
+    f'[[rule]]\n{USERS}max_token_lifetime = "2d"\n',
+    "no approvals of others": f'[[rule]]\n{USERS}channels = ["C01"]\n{ASKS}[[rule]]\nusers = ["U03"]',
+    "no approvals of other buckets": (
+        f'[[rule]]\n{USERS}channels = ["C01"]\nbuckets = ["a*"]\n{ASKS}[[rule]]\n{USERS}buckets = ["*", "!a*"]'
+    ),
+    "no approvals of dry runs": (
+        f'[[rule]]\n{USERS}channels = ["C01"]\nverbs = ["store"]\n{ASKS}[[rule]]\n{USERS}verbs = ["check"]'
+    ),
+    "an exception before": f'[[rule]]\n{USERS}buckets = ["a-b"]\n[[rule]]\n{USERS}channels = ["C01"]\n{ASKS}',
     "a group approves": f'[[rule]]\n{USERS}approvals = 1\napprovers = ["U0123ABCD", "S01"]',
     "another rule approves": f'[[rule]]\n{USERS}approvals = 1\n[[rule]]\nusers = ["U02"]\nverbs = ["approve"]',
     "an array of tables in one line": 'rule = [{ users = ["U01"] }, { users = ["U02"] }]',

@@ -20,6 +20,7 @@ def test_it_links_to_the_place_where_such_a_token_is_created() -> None:
     assert "docs/token-for-one-bucket.md" in text
     assert "Slack sees what you paste" in text
     assert "refuses" not in text
+    assert "approve" not in text
 
 
 @pytest.mark.parametrize(
@@ -37,3 +38,9 @@ def test_it_says_how_long_a_token_may_live(limit: timedelta, words: str) -> None
     assert describe_lifetime(limit) == words
     text = "\n".join(texts_of({"blocks": advise(ACCOUNT, limit)}))
     assert f"This bot refuses a token that never expires or lives longer than *{words}* from now." in text
+
+
+def test_it_says_that_an_approval_is_needed() -> None:
+    """Before the requester waits for one."""
+    text = "\n".join(texts_of({"blocks": advise(ACCOUNT, None, is_approved=True)}))
+    assert "Another person has to approve it before it is stored." in text

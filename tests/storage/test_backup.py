@@ -15,9 +15,10 @@ from typing import NamedTuple
 
 import pytest
 
+from bot.model.errors import StartRefused
 from bot.model.move import Changes, Move
 from bot.model.submission import Sealed, SealedResponseUrl, SealedToken, State
-from bot.storage.backup import BackupRefused, back_up
+from bot.storage.backup import back_up
 from bot.storage.backup_draft import backup_draft
 from bot.storage.database import SchemaTooNew
 from bot.storage.migrations import VERSIONS, bring_up_to_date
@@ -220,7 +221,7 @@ def _another(path: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
-        pytest.param(_nothing, "there is no database here; set R2_CREDENTIAL_DATA_DIR", id="no file"),
+        pytest.param(_nothing, "there is no database of the bot here; set R2_CREDENTIAL_DATA_DIR", id="no file"),
         pytest.param(_garbage, "is damaged; keep the last backup, and put it in its place", id="not a database"),
         pytest.param(_damage, "is damaged; keep the last backup, and put it in its place", id="damaged pages"),
         pytest.param(_newer, "belongs to a newer version of the bot; make the backup with that", id="a newer one"),
@@ -233,7 +234,7 @@ def test_a_file_that_cannot_be_backed_up_is_refused(
     """The fix is named, and no half of a backup is left."""
     spoil(migrated_path)
 
-    with pytest.raises(BackupRefused) as refused:
+    with pytest.raises(StartRefused) as refused:
         back_up(migrated_path, target, NOW)
 
     assert str(refused.value).startswith(f"{migrated_path}")
@@ -249,7 +250,7 @@ def test_an_existing_file_is_never_replaced(migrated_path: Path, target: Path, *
     else:
         target.write_text("kept")
 
-    with pytest.raises(BackupRefused, match="already exists, and a backup never replaces one; choose another name"):
+    with pytest.raises(StartRefused, match="already exists, and a backup never replaces one; choose another name"):
         back_up(migrated_path, target, NOW)
 
     assert target.is_symlink() == is_link
@@ -270,7 +271,7 @@ def test_a_place_that_cannot_be_written_is_refused(
     """The system's reason, and what to do."""
     make(tmp_path / "elsewhere")
 
-    with pytest.raises(BackupRefused, match=r"cannot be written \(.+\); name a file on a local disk with room for it"):
+    with pytest.raises(StartRefused, match=r"cannot be written \(.+\); name a file on a local disk with room for it"):
         back_up(migrated_path, tmp_path / "elsewhere" / "backup.sqlite", NOW)
 
 
@@ -280,7 +281,7 @@ def test_a_full_disk_is_named(migrated_path: Path, target: Path) -> None:
     before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (FULL_BYTES, limits[1]))
     try:
-        with pytest.raises(BackupRefused) as refused:
+        with pytest.raises(StartRefused) as refused:
             back_up(migrated_path, target, NOW)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -299,7 +300,7 @@ def test_a_database_that_another_program_holds_is_refused(
         other.execute("PRAGMA locking_mode = EXCLUSIVE")
         other.execute("PRAGMA journal_mode = DELETE")
         other.execute("BEGIN EXCLUSIVE")
-        with pytest.raises(BackupRefused, match="is held by another program"):
+        with pytest.raises(StartRefused, match="is held by another program"):
             back_up(migrated_path, target, NOW)
 
 
@@ -328,7 +329,7 @@ def test_what_a_kill_left_is_removed_by_a_start(migrated_path: Path) -> None:
 def test_one_backup_of_a_database_is_made_at_a_time(migrated_path: Path, target: Path) -> None:
     """A second one is refused, and neither it nor a start removes the draft of the first."""
     with backup_draft(migrated_path) as (draft, _):
-        with pytest.raises(BackupRefused, match=r"another backup of .+ is being made; wait for its end"):
+        with pytest.raises(StartRefused, match=r"another backup of .+ is being made; wait for its end"):
             back_up(migrated_path, target, NOW)
         database = SqliteDatabase(migrated_path)
         database.start()
@@ -420,7 +421,7 @@ def test_the_directory_of_the_database_must_be_the_bots(
     else:
         migrated_path.parent.chmod(0o777)
 
-    with pytest.raises(BackupRefused, match=f"^{migrated_path.parent} cannot be used: "):
+    with pytest.raises(StartRefused, match=f"^{migrated_path.parent} cannot be used: "):
         back_up(migrated_path, target, NOW)
 
     assert names_in(target.parent) == ["data"]
@@ -440,5 +441,5 @@ def test_a_backup_leaves_room_for_the_bot(migrated_path: Path, target: Path, mon
     size = migrated_path.stat().st_size
     monkeypatch.setattr(shutil, "disk_usage", lambda _: DiskUsage(total=0, used=0, free=size + 2**24))
 
-    with pytest.raises(BackupRefused, match="has no room for two copies of the database, as a backup needs; make room"):
+    with pytest.raises(StartRefused, match="has no room for two copies of the database, as a backup needs; make room"):
         back_up(migrated_path, target, NOW)

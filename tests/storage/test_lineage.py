@@ -25,6 +25,7 @@ from sqlalchemy import Connection, text
 from bot.model.errors import DatabaseUnavailable, LeaseLost
 from bot.model.move import Change, Changes, Move
 from bot.model.submission import Lease, State
+from bot.storage.backup import back_up
 from bot.storage.catalogs import Catalogs, note_stored
 from bot.storage.high_water_mark import HighWaterMark, Mark
 from bot.storage.jobs import Jobs
@@ -176,6 +177,22 @@ async def test_the_same_backup_is_recognised_each_time(migrated_path: Path, log:
     async with started(migrated_path) as process:
         assert await process.state_of("a") == GIVEN_UP
     assert len(events(log)) == 2
+
+
+async def test_a_backup_is_recognised_even_if_nothing_was_sent_since(migrated_path: Path, log: io.StringIO) -> None:
+    """What was open in it is told as given up, and is no forged record: the audit has its end."""
+    copy = migrated_path.with_name("copy")
+    async with started(migrated_path) as process:
+        await process.record("a")
+        assert back_up(migrated_path, copy, NOW) == 1
+    shutil.copy(copy, migrated_path)
+    migrated_path.with_name(f"{migrated_path.name}-wal").unlink(missing_ok=True)
+
+    async with started(migrated_path) as process:
+        assert await process.state_of("a") == GIVEN_UP
+        [pending] = await process.submissions.work(await process.submissions.take(make_key("a")))
+        assert pending.submission.id == "a"
+    assert [line["event"] for line in events(log)] == ["database_restored"]
 
 
 async def test_a_backup_from_before_the_marks_is_recognised(migrated_path: Path, log: io.StringIO) -> None:

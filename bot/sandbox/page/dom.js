@@ -57,6 +57,7 @@ const GLYPHS = {
   key: "M9.9 4.4a1.9 1.9 0 1 1 0 3.8 1.9 1.9 0 0 1 0-3.8zM8.5 7.6l-3.7 3.7M6 10.1l1.2 1.2", circle: "", black: "", green: "", yellow: "",
   red: "", blue: "", mag: "M7.2 4.8a2.4 2.4 0 1 1 0 4.8 2.4 2.4 0 0 1 0-4.8zM9 9l2.4 2.4", house: "M4.4 8 8 4.7 11.6 8M5.6 7.4v3.8h4.8V7.4",
   left: "M11.4 8H4.8M7.6 5.2 4.8 8l2.8 2.8", right: "M4.6 8h6.6M8.4 5.2 11.2 8l-2.8 2.8",
+  hand: "M5.6 8.6V5.9M7.2 8V4.6M8.8 8V4.6M10.4 8.6V5.4M5.6 8.6a2.4 3 0 0 0 4.8 0",
 };
 
 // A drawn emoji; its character stays in the text, for readers and for copying.

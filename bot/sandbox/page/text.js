@@ -10,7 +10,7 @@ const EMOJI = {
   black_circle: "⚫", rotating_light: "🚨", bell: "🔔", robot_face: "🤖", shield: "🛡️", wave: "👋", question: "❓",
   grey_question: "❔", exclamation: "❗", stopwatch: "⏱️", double_vertical_bar: "⏸️", fast_forward: "⏩", smile: "😄",
   thumbsup: "👍", "+1": "👍", thumbsdown: "👎", "-1": "👎", memo: "📝", mag: "🔍", package: "📦", wastebasket: "🗑️",
-  house: "🏠", arrow_left: "⬅️", arrow_right: "➡️",
+  house: "🏠", arrow_left: "⬅️", arrow_right: "➡️", raised_hand: "✋",
 };
 const INLINE = new RegExp(
   [
@@ -27,7 +27,7 @@ const DRAWN = {
   "✅": "check", "✔": "check", "☑": "check", "❌": "cross", "⚠": "warning", "⛔": "stop", "🚫": "stop", "⏳": "hourglass",
   "⌛": "hourglass", "🔒": "padlock", "🔐": "padlock", "🔑": "key", "🔄": "turn", "ℹ": "info", "⚪": "circle", "⚫": "black",
   "🟢": "green", "🟡": "yellow", "🔴": "red", "🔵": "blue", "🚨": "alarm", "❓": "question", "❔": "question",
-  "🔍": "mag", "🏠": "house", "⬅": "left", "➡": "right",
+  "🔍": "mag", "🏠": "house", "⬅": "left", "➡": "right", "✋": "hand",
 };
 const DRAWN_PATTERN = new RegExp(`(${Object.keys(DRAWN).join("|")})\\uFE0F?`, "u");
 

@@ -28,6 +28,8 @@ _AFTERWARDS: Final = {
     Choice.DENY: "Nothing is changed; the result follows.",
 }
 _KEPT: Final = {True: "", False: " \u00b7 the token was checked, and is kept encrypted"}
+_NONE_THERE: Final = "There was no credential when the token was checked."
+_REPLACED: Final = "A catalog has one credential: the present one is replaced, and nobody can bring it back."
 _FINAL: Final = "An approval cannot be taken back."
 
 
@@ -76,7 +78,7 @@ class RedactedRequest:
 
 def request_message(request: RedactedRequest, value: str) -> Json:
     """Return the message with its two buttons, each of which asks for a confirmation; `value` is that of both."""
-    how = f"Another person who may approve it has to decide until {date(request.expires_at)}."
+    how = f"Another person who may approve it has to decide by {date(request.expires_at)}."
     remarks = [f":warning: {remark}" for remark in _list_unchecked(request.findings)]
     blocks = [
         section(f":raised_hand: *Approval needed*\n{request.headline} {how}"),
@@ -142,10 +144,8 @@ def _what_follows(request: RedactedRequest) -> str:
     bucket = f"`{escape(request.bucket)}`"
     if request.is_enabling:
         return f"The bot then enables R2 Data Catalog (Basin Catalog) on {bucket}, which the bot cannot undo."
-    return (
-        f"The bot then stores this token for {bucket}. A catalog has one credential: the present one is replaced, and "
-        "nobody can bring it back."
-    )
+    is_absent = request.findings is not None and request.findings.credential is CredentialStatus.ABSENT
+    return f"The bot then stores this token for {bucket}. {_NONE_THERE if is_absent else _REPLACED}"
 
 
 def _confirm_denial(request: RedactedRequest) -> Json:

@@ -58,7 +58,7 @@ def _line(submission: Submission, outcome: tuple[str, str], *, with_bucket: bool
 def _outcome(submission: Submission, now: datetime, steps_of: _Steps, broken: frozenset[str]) -> tuple[str, str]:
     if not submission.is_ended:
         steps = steps_of(submission.task)
-        return _UNDER_WAY, RedactedProgress.of(submission, now, steps).waiting or "under way"
+        return _UNDER_WAY, RedactedProgress.of(submission, now, steps).waiting.removesuffix(".") or "under way"
     if submission.id in broken:
         return _BROKEN
     result = RedactedResult.of(submission)

@@ -252,7 +252,7 @@ _AWAITING: Final = "Waiting for approval"
 AWAITING_WORDS: Final[Mapping[Task, TaskWords]] = {
     Task.STORE: TaskWords(
         title=_AWAITING,
-        sentence="The token for the catalog of *{bucket}* is checked, and encrypted until someone has decided.",
+        sentence="The token for the catalog of *{bucket}* has been checked, and stays encrypted until someone decides.",
         aside="",
     ),
     Task.ENABLE: TaskWords(

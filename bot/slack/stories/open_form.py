@@ -147,7 +147,7 @@ class FormOpener:
             offers_direct=permit.refusal(Verb.STORE, filling.key, DIRECT) is None,
             remarks=modal.Remarks(
                 known=_describe_known(slot, place, permit) if slot else (),
-                token=advise(self.parts.account_id, _find_limit(terms)),
+                token=advise(self.parts.account_id, _find_limit(terms), is_approved=_is_approved(filling, terms)),
                 needs_reason=bool(terms) and all(rule.require_reason for rule in terms),
             ),
         )
@@ -181,6 +181,11 @@ def _find_limit(rules: Sequence[Rule]) -> timedelta | None:
     """Return how long a token may live, if that is certain."""
     limits = {rule.max_token_lifetime for rule in rules}
     return limits.pop() if len(limits) == 1 else None
+
+
+def _is_approved(filling: Filling, rules: Sequence[Rule]) -> bool:
+    """Return whether it is certain that somebody else has to agree; a dry run waits for nobody."""
+    return bool(rules) and not filling.check_only and all(rule.approvals for rule in rules)
 
 
 def _describe_known(slot: Slot, place: str, permit: Permit) -> list[Json]:

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from bot.model.approval import Choice, Decision
+from bot.model.catalog import CredentialStatus
 from bot.model.submission import Check, Findings, State, Submission, Task
 from bot.sandbox.block_rules import message_problems
 from bot.sandbox.blocks import texts_of
@@ -71,3 +72,13 @@ def test_enabling_speaks_of_no_token() -> None:
     text = "\n".join(texts_of(build(replace(WAITING, task=Task.ENABLE, findings=None))[0]["blocks"]))
     assert "enable the catalog of" in text
     assert "token" not in text
+
+
+@pytest.mark.parametrize("credential", CredentialStatus)
+def test_the_question_says_what_is_replaced(credential: CredentialStatus) -> None:
+    """Where there was no credential, nothing is; an approver reads that before it counts."""
+    findings = replace(FINDINGS, credential=credential)
+    request = RedactedRequest.of(replace(WAITING, findings=findings), NOW)
+    text = str(request_message(request, "V0123ABCDEF " + "0f" * 16)["blocks"][-1])
+    assert ("is replaced" in text) is (credential is not CredentialStatus.ABSENT)
+    assert ("There was no credential" in text) is (credential is CredentialStatus.ABSENT)

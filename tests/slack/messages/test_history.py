@@ -102,6 +102,7 @@ LINES = {
 def test_each_line_reports_the_outcome(submission: Submission, words: str) -> None:
     """Who, for which bucket, with which token, and the outcome."""
     assert words in shown(submission)
+    assert ".*:" not in shown(submission)
 
 
 @pytest.mark.parametrize(("task", "state"), [(Task.CHECK, State.CHECKED), (Task.ENABLE, State.ENABLED)])

@@ -753,6 +753,16 @@ async def test_a_reason_is_required_where_the_rule_says_so(desk: Desk, reason: s
     assert desk.dispatched == []
 
 
+@pytest.mark.parametrize("approvals", [0, 1])
+async def test_the_form_says_that_another_person_has_to_approve(desk: Desk, approvals: int) -> None:
+    """Before anything is pasted, where that is certain."""
+    desk.serve(Rule(name="eyes", who=EVERYONE, approvals=approvals, approvers=EVERYONE))
+    await desk.open_form()
+    view = desk.slack.modal(ADA)
+    assert view is not None
+    assert ("Another person has to approve it" in view.text) is (approvals == 1)
+
+
 @pytest.mark.parametrize(("forge", "words"), STRANGERS.values(), ids=STRANGERS)
 async def test_a_stranger_cannot_submit(desk: Desk, log: io.StringIO, forge: Forge, words: str) -> None:
     """An open form proves nothing: the person who presses Store is checked again."""
