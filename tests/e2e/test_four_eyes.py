@@ -13,6 +13,7 @@ from bot.sandbox.run import need_approvals
 from bot.sandbox.tokens import Behaviour, make_token
 from bot.sandbox.workspace import PATIENCE, Message
 from bot.slack.messages.approval import APPROVE, DENY
+from tests.e2e.conftest import ONE_WAY
 from tests.e2e.test_replicas import running_fleet
 from tests.scene import ADA, GRACE, MALLORY, PLATFORM, Scene, is_result, open_scene
 
@@ -135,6 +136,7 @@ async def test_it_waits_through_a_restart(scene: Scene) -> None:
     assert scene.slack.problems == []
 
 
+@ONE_WAY
 async def test_with_replicas_the_worker_follows_what_the_gateway_recorded(
     transport: Transport, tmp_path: Path, postgres_server: str
 ) -> None:

@@ -1,4 +1,7 @@
-"""The same search where the bot is a gateway and a worker on a PostgreSQL of their own; its files are searched too."""
+"""The same search where the bot is a gateway and a worker on a PostgreSQL of their own; its files are searched too.
+
+Thorough: the talkative processes take half a minute of both cores.
+"""
 
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
@@ -18,7 +21,7 @@ from tests.postgres import execute, running_postgres
 from tests.scene import Scene, SetScene
 from tests.talkative import talkative
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), ONE_WAY]
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.thorough, ONE_WAY]
 
 METRICS_PORT, HTTP_PORT = "R2_CREDENTIAL_METRICS_PORT", "R2_CREDENTIAL_HTTP_PORT"
 PASSWORD = "MADEUP-database-password"
@@ -28,7 +31,7 @@ SEALING_KEY = "".join(PRIVATE_KEY.splitlines()[1:-1])
 
 @pytest.fixture(
     scope="module",
-    params=[("gateway", "worker"), pytest.param(("all",), marks=pytest.mark.thorough)],
+    params=[("gateway", "worker"), ("all",)],
     ids=["gateway and worker", "all"],
 )
 def roles(request: pytest.FixtureRequest) -> tuple[Role, ...]:
