@@ -109,6 +109,14 @@ def test_a_hang_up_stops_nothing(process: Process) -> None:
     assert not process.hung_up.acquire(blocking=False)
 
 
+@pytest.fixture(autouse=True)
+def heard_by_default() -> Iterator[None]:
+    """Hear SIGHUP as by default: the tests themselves may run under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @pytest.mark.parametrize("is_closed", [False, True])
 def test_a_terminal_that_is_closed_stops_the_bot(process: Process, *, is_closed: bool) -> None:
     """As it does by default; one that stays only sends a signal."""
