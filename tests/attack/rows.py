@@ -69,10 +69,6 @@ async def _submit(scene: Scene, bucket: str, token: str, user: str, *, dry: bool
     await scene.slack.submit(user)
 
 
-def _has_result(scene: Scene, bucket: str) -> bool:
-    return bool(scene.results(bucket))
-
-
 def _holds(scene: Scene, bucket: str, token: str) -> bool:
     return scene.cloudflare.stored_token(bucket) == token
 
@@ -120,9 +116,11 @@ async def name_other_urls(arena: Arena) -> AsyncIterator[Case]:
             _seal_url(scene, f"urls-{number}", f"http://{host}:{server.port}/row-{number}")
         scene.slack.response_urls.base_url = f"http://127.0.0.1:{server.port}/payload"
         await scene.slack.type_command(CROWD[0], PLATFORM, "/r2-credential status")
+        for number in range(len(hosts)):  # what was changed is set aside, and the bucket takes its next token
+            await _submit(scene, f"urls-{number}", make_token(Behaviour.GOOD, number), CROWD[number])
         for number, host in enumerate(hosts):
-            posted = await _wait_for(partial(_has_result, scene, f"urls-{number}"))
-            yield Case.of(f"sealed for {host}", got_in=f"/row-{number}" in heard, took_down=not posted and not heard)
+            is_up = await _wait_for(partial(_holds, scene, f"urls-{number}", make_token(Behaviour.GOOD, number)))
+            yield Case.of(f"sealed for {host}", got_in=f"/row-{number}" in heard, took_down=not is_up)
         await _wait_for(lambda: any("payload" in each for each in heard) or b"lookup_not_answered" in scene.printed())
         yield Case.of("of a command", got_in=any("payload" in each for each in heard))
 
