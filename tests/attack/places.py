@@ -7,9 +7,17 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+from sqlalchemy import create_engine, false
+
+from bot.model.audit import Entry, Event
 from bot.sandbox.blocks import JsonObject
 from bot.sandbox.tokens import Behaviour, make_token
 from bot.sandbox.workspace import PATIENCE, Channel, Message, User, dm_id
+from bot.sealing.audit_key import load_audit_key
+from bot.sealing.authenticity import Authenticity
+from bot.storage.adoption import adopt
+from bot.storage.audit import AuditChain
+from bot.storage.chain_start import AUDIT_KEY
 from tests.attack.attack import Arena, Attack, Case
 from tests.scene import ADA, GRACE, MALLORY, PLATFORM, Scene
 
@@ -200,6 +208,16 @@ def _change_all(scene: Scene, laters: tuple[_Later, ...]) -> None:
         )
         # tested a moment ago, as the news says: a test at the start would find them valid, and there were no news
         connection.execute("UPDATE catalogs SET tested = 'invalid', tested_at = ?", [f"{now:%Y-%m-%d %H:%M:%S.%f}"])
+    _vouch_for_credentials(scene)
+
+
+def _vouch_for_credentials(scene: Scene) -> None:
+    """Have the audit say the same of them, as it would if time had passed: nothing else is announced."""
+    chain = AuditChain(Authenticity([load_audit_key(scene.data_dir / AUDIT_KEY)]))
+    now, engine = datetime.now(UTC), create_engine(f"sqlite:///{scene.data_dir / 'bot.sqlite'}")
+    with engine.begin() as connection:
+        adopt(connection, chain, now, [Entry(event=Event.CHAIN_BEGUN, at=now)], false())
+    engine.dispose()
 
 
 def _judge(scene: Scene, later: _Later) -> Iterator[Case]:
