@@ -102,3 +102,14 @@ def find_problems(directory: Path, command: Command, environment: Mapping[str, s
 def run(*command: str) -> Callable[[Path], str]:
     """Return a check that is one call of a tool."""
     return lambda directory: find_problems(directory, command)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plant:
+    """A fault that a test plants into a file, and the words by which the check must name it."""
+
+    check: str
+    file: str
+    good: str
+    bad: str
+    named: str

@@ -43,25 +43,8 @@ _OF_SUBMISSION: Final = (
     "accepted_at",
     "expires_at",
 )
-_OF_RESULT: Final = (
-    "state",
-    "possibly_written",
-    "checked_at",
-    "token_id",
-    "token_owner",
-    "token_expires_at",
-    "unchecked",
-    "credential_before",
-    "ended_at",
-    "error_code",
-    "cloudflare_code",
-    "cloudflare_message",
-    "cf_ray",
-    "confirmation",
-    "superseded_by",
-    "approval_channel",
-    "decided_by",
-)
+_ON_THE_WAY: Final = frozenset({"attempts", "patience_until", "confirm_until", "revision"})
+_OF_RESULT: Final = tuple(name for name in OF_PROGRESS if name not in _ON_THE_WAY)
 """What a result says: its digest is part of the entry that records the ending."""
 
 SEALED: Final = {"sealed_token": "token_digest", "sealed_response_url": "response_url_digest"}

@@ -59,22 +59,11 @@ IS_FOR_THE_SLOT: Final = SUBMISSIONS.c.task == Task.STORE.value
 NO_ERROR: Final = dict.fromkeys(("error_code", "cloudflare_code", "cloudflare_message"))
 NO_CAUSE: Final = NO_ERROR | {"cf_ray": None}
 
-NOTHING_FOUND: Final = NO_CAUSE | dict.fromkeys(
-    (
-        "checked_at",
-        "patience_until",
-        "token_id",
-        "token_owner",
-        "token_expires_at",
-        "unchecked",
-        "credential_before",
-    )
-)
-"""Resets what was found about the first token when a repeated Submit replaces it."""
-
-
 OF_FINDINGS: Final = ("token_id", "token_owner", "token_expires_at", "unchecked", "credential_before")
 """The columns that hold findings; without a `checked_at`, there are none."""
+
+NOTHING_FOUND: Final = NO_CAUSE | dict.fromkeys(("checked_at", "patience_until", *OF_FINDINGS))
+"""Resets what was found about the first token when a repeated Submit replaces it."""
 
 
 OF_PROGRESS: Final = (

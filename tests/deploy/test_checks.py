@@ -1,29 +1,18 @@
 """Each check of the files for deployment refuses a planted fault; one whose tool is missing is named as skipped."""
 
 import shutil
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.deploy.__main__ import main
 from tests.deploy.checks import CHECKS
-from tests.project_checks import Check
+from tests.project_checks import Check, Plant
 
 ROOT = Path(__file__).parents[2]
 BY_NAME = {check.name: check for check in CHECKS}
 UNIT = "deploy/r2-credential-bot.service"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plant:
-    """A fault, and the words by which the tool must name it."""
-
-    check: str
-    file: str
-    good: str
-    bad: str
-    named: str
 
 
 PLANTS = [

@@ -10,8 +10,12 @@ from urllib.parse import urlsplit
 import pytest
 import pytest_asyncio
 
+from bot.model.move import Changes, Move
+from bot.model.submission import State, Submission
 from bot.storage.database import Database
 from bot.storage.postgres import PostgresDatabase
+from bot.storage.submissions import Submissions
+from tests.make import LAKE, NOW
 from tests.postgres import delete_rows, execute
 
 
@@ -58,3 +62,12 @@ def query(engine: str, request: pytest.FixtureRequest, database_path: Path) -> Q
             return other.execute(statement).fetchall()
 
     return ask
+
+
+async def move_on(submissions: Submissions, to: State, **changes: object) -> Submission:
+    """Make a move of the only submission of a bucket, as a delivery does."""
+    lease = await submissions.take(LAKE)
+    [pending] = await submissions.work(lease)
+    move = Move(to=to, at=NOW, changes=Changes(**changes))  # type: ignore[arg-type]  # of its fields
+    [moved] = await submissions.apply(pending.submission, move, lease)
+    return moved

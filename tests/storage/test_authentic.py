@@ -6,15 +6,15 @@ from datetime import timedelta
 import pytest
 
 from bot.model.errors import RecordForged
-from bot.model.move import Changes, Move
-from bot.model.submission import Opening, Pending, Sealed, SealedToken, State, Submission
+from bot.model.move import Move
+from bot.model.submission import Opening, Pending, Sealed, SealedToken, State
 from bot.sealing.authenticity import Authenticity
 from bot.storage.accepting import Verdict
 from bot.storage.audit import AuditChain
 from bot.storage.database import Database
 from bot.storage.submissions import Submissions
 from tests.make import CHAIN, LAKE, NOW, make_new_submission
-from tests.storage.conftest import Query
+from tests.storage.conftest import Query, move_on
 
 NEW = make_new_submission(sealed=Sealed(token=SealedToken("sealed.v1.0000000000facade.ONE")))
 STRANGER = AuditChain(Authenticity(["the key of somebody else, who can write to the database"]))
@@ -37,15 +37,6 @@ async def _work(submissions: Submissions) -> list[Pending]:
     return await submissions.work(await submissions.take(LAKE))
 
 
-async def _move(submissions: Submissions, to: State, **changes: object) -> Submission:
-    """Make a move as a delivery does."""
-    lease = await submissions.take(LAKE)
-    [pending] = await submissions.work(lease)
-    move = Move(to=to, at=NOW, changes=Changes(**changes))  # type: ignore[arg-type]  # of its fields
-    [moved] = await submissions.apply(pending.submission, move, lease)
-    return moved
-
-
 _CHANGES = {
     "another person": "user_id = 'U0GRACE01'",
     "another workspace": "team_id = 'T0OTHER'",
@@ -56,7 +47,7 @@ _CHANGES = {
     "another token": "sealed_token = 'sealed.v1.0000000000facade.TWO'",
     "another token and its digest": (
         "sealed_token = 'sealed.v1.0000000000facade.TWO', token_digest = "
-        "'11b3d5d9bc8a2e1a4d3b3a3ee0a2a4cf0a5f37d8a0f6f6f8d0ab0b2a70b3d7d5'"
+        "'f9bd43b98af0855559e9af803a58fdfb6accc25b843f76a10f331e1fd7e6c579'"
     ),
     "a response URL": "sealed_response_url = 'sealed.v1.0000000000facade.URL'",
     "a later expiry": "expires_at = accepted_at, accepted_at = sent_at, sent_at = expires_at",
@@ -106,7 +97,7 @@ async def test_a_row_of_another_installation_is_set_aside(tables: Database, subm
 async def test_what_has_ended_cannot_be_put_back(submissions: Submissions, query: Query) -> None:
     """Its signature is real, and the audit knows that it ended: a denied token is not stored by a copy of its row."""
     await _accept(submissions)
-    await _move(submissions, State.DENIED)
+    await move_on(submissions, State.DENIED)
     query("UPDATE submissions SET state = 'accepted', ended_at = NULL, sealed_token = 'sealed.v1.0000000000facade.ONE'")
     assert await _work(submissions) == []
 
@@ -126,7 +117,7 @@ _RESULTS = {
 async def test_no_result_is_posted_that_is_not_the_one(submissions: Submissions, query: Query, change: str) -> None:
     """What the message would say is part of what the audit recorded."""
     await _accept(submissions)
-    await _move(submissions, State.FAILED)
+    await move_on(submissions, State.FAILED)
     assert len(await _work(submissions)) == 1
     query(f"UPDATE submissions SET {change}")  # noqa: S608 - our own words
     assert await _work(submissions) == []
@@ -135,9 +126,9 @@ async def test_no_result_is_posted_that_is_not_the_one(submissions: Submissions,
 async def test_what_is_written_goes_on_to_be_confirmed(submissions: Submissions) -> None:
     """The audit has the entry that the state needs."""
     await _accept(submissions)
-    await _move(submissions, State.VERIFYING)
-    await _move(submissions, State.STORING, possibly_written=True)
-    await _move(submissions, State.CONFIRMING, confirm_until=NOW)
+    await move_on(submissions, State.VERIFYING)
+    await move_on(submissions, State.STORING, possibly_written=True)
+    await move_on(submissions, State.CONFIRMING, confirm_until=NOW)
     assert len(await _work(submissions)) == 1
 
 
@@ -259,7 +250,7 @@ async def test_one_whose_ending_was_removed_comes_back_and_leaves_a_gap(
     await _accept(submissions)
     newer = replace(NEW, id="V2", sent_at=NOW + timedelta(minutes=1))
     [(progress,)] = query("SELECT progress FROM submissions")
-    await _move(submissions, State.DENIED)
+    await move_on(submissions, State.DENIED)
     assert (await submissions.add(newer)).is_recorded
     query("DELETE FROM audit WHERE event = 'ended'")
     query(

@@ -8,7 +8,6 @@ from sqlalchemy import Row, select
 
 from bot.model.audit import PERSONAL, Entry, Event, Who
 from bot.model.catalog import StoredCredential
-from bot.model.move import Changes, Move
 from bot.model.submission import Opening, Sealed, SealedToken, State, Submission
 from bot.sealing.authenticity import Authenticity
 from bot.storage.audit import AuditChain
@@ -18,7 +17,7 @@ from bot.storage.people import PEOPLE, PeopleLimit, StillOpen, find_kept, forget
 from bot.storage.schema import AUDIT, METADATA, SUBMISSIONS
 from bot.storage.submissions import Submissions
 from tests.make import ACCOUNT, CHAIN, LAKE, NOW, make_new_submission
-from tests.storage.conftest import Query
+from tests.storage.conftest import Query, move_on
 
 ADA, GRACE = "U0ADA0001", "U0GRACE01"
 NEW = make_new_submission(
@@ -50,15 +49,7 @@ async def _fill(tables: Database, submissions: Submissions) -> Submission:
         broken_at=None,
     )
     await tables.run(lambda connection: note_stored(connection, stored))
-    return await _move(submissions, State.FAILED)
-
-
-async def _move(submissions: Submissions, to: State, **changes: object) -> Submission:
-    lease = await submissions.take(LAKE)
-    [pending] = await submissions.work(lease)
-    move = Move(to=to, at=NOW, changes=Changes(**changes))  # type: ignore[arg-type]  # of its fields
-    [moved] = await submissions.apply(pending.submission, move, lease)
-    return moved
+    return await move_on(submissions, State.FAILED)
 
 
 async def _entries(tables: Database) -> list[Row[tuple[object, ...]]]:
@@ -94,7 +85,7 @@ async def test_a_person_with_something_open_is_not_forgotten(tables: Database, s
 async def test_a_forgotten_person_is_in_no_record(tables: Database, submissions: Submissions) -> None:
     """What was done stays: the history, the slot, and the chain, in which an entry says who is missing where."""
     await _fill(tables, submissions)
-    await _move(submissions, State.FAILED, reported_at=NOW)
+    await move_on(submissions, State.FAILED, reported_at=NOW)
     done = await tables.run(lambda connection: forget_person(connection, CHAIN, ADA, NOW))
     assert (done.submissions, done.entries) == (1, 2)
     assert await tables.run(lambda connection: [*find_kept(connection, ADA)]) == []
@@ -111,7 +102,7 @@ async def test_a_forgotten_person_is_in_no_record(tables: Database, submissions:
 async def test_who_superseded_somebody_is_forgotten_there_as_well(tables: Database, submissions: Submissions) -> None:
     """Only once the result has been posted, which names that person and was signed with the name."""
     await _fill(tables, submissions)
-    await _move(submissions, State.FAILED, reported_at=NOW)
+    await move_on(submissions, State.FAILED, reported_at=NOW)
     is_it = SUBMISSIONS.c.id == NEW.id
     await tables.run(
         lambda connection: connection.execute(SUBMISSIONS.update().where(is_it).values(superseded_by=GRACE))

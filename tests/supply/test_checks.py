@@ -2,29 +2,17 @@
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from tests.project_checks import Check, NotChecked
+from tests.project_checks import Check, NotChecked, Plant
 from tests.supply.__main__ import NOT_CHECKED, REFUSED, main
 from tests.supply.bom import ROOT
 from tests.supply.checks import HERE
 
 BY_NAME = {check.name: check for check in HERE}
 FILES = (".ci/run", "Dockerfile", "Makefile", "compose.yaml", "pyproject.toml", "requirements.lock")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plant:
-    """A fault, and the words by which the check must name it."""
-
-    check: str
-    file: str
-    good: str
-    bad: str
-    named: str
 
 
 PLANTS = [
