@@ -6,7 +6,7 @@ stored.
 
 from datetime import datetime
 
-from bot.cloudflare.client import Turn
+from bot.cloudflare.exchange import Turn
 from bot.delivery.step import MaySend, Step
 from bot.model.move import Move
 from bot.model.submission import Pending, State, Submission

@@ -4,8 +4,8 @@ from datetime import datetime
 from functools import partial
 from typing import Final
 
-from bot.cloudflare.client import Turn
 from bot.cloudflare.errors import CloudflareError
+from bot.cloudflare.exchange import Turn
 from bot.delivery.confirm import CONFIRM_PATIENCE
 from bot.delivery.judge import explain_refusal
 from bot.delivery.step import MaySend, Step

@@ -7,8 +7,9 @@ from datetime import datetime, timedelta
 from typing import Final, TypeVar
 
 from bot.cloudflare.answers import TokenVerification
-from bot.cloudflare.client import CloudflareClient, Turn
+from bot.cloudflare.client import CloudflareClient
 from bot.cloudflare.errors import CloudflareError
+from bot.cloudflare.exchange import Turn
 from bot.delivery.endings import end_unwritten
 from bot.delivery.judge import NOT_OFFERED, REJECTED, Answers, is_bare, is_from_elsewhere, is_no, is_rejected, judge
 from bot.delivery.permit import find_rule
