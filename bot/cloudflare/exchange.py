@@ -7,7 +7,7 @@ carry secrets.
 import asyncio
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime, timedelta
 from functools import partial
 from http import HTTPStatus
@@ -107,6 +107,7 @@ class Exchange:
     It has a connection for each request in flight. `send` raises only what `read` raises, CloudflareUnreachable,
     BlockedOnTheWay, Throttled, LeaseLost (with a cargo) and DatabaseTrouble (where the pace is kept in a database),
     follows no redirect, and takes 30 s at most.
+    Strings with one of the `secret_names` in an answer are `Secret`s as soon as it is parsed.
     The limits in the answer to a pasted token are those of that token: they neither correct nor stop the pace.
     A compressed or too large answer is not read, and no cookie is kept. Echoes of the request's secrets are removed
     from an answer before any other code sees it.
@@ -119,6 +120,7 @@ class Exchange:
         base_url: str,
         auth: ApiToken | ApiKey,
         read: Reader = read_result,
+        secret_names: Collection[str] = (),
         pace: Pace | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
         total_timeout: timedelta = TOTAL_TIMEOUT,
@@ -131,6 +133,7 @@ class Exchange:
         url = _require_safe_url(base_url)
         self.pace = pace
         self._read = read
+        self._secret_names = secret_names
         self._total_timeout = total_timeout
         self._comparison = comparison or ClockComparison()
         self._metrics = metrics or Metrics()
@@ -265,6 +268,7 @@ class Exchange:
             headers=headers_received,
             body=received,
             echo=self._caller.echo(cargo),
+            secret_names=self._secret_names,
         )
         return parse() if len(received or b"") <= _SMALL_BYTES else await asyncio.to_thread(parse)
 
