@@ -49,17 +49,6 @@ MODULES = (
     redacted,
     render,
 )
-    model_errors,
-    cloudflare_errors,
-    minting_errors,
-    explanation,
-    history,
-    outcome,
-    posting,
-    progress,
-    redacted,
-    render,
-)
 
 
 def count_words(text: str) -> int:
