@@ -29,7 +29,6 @@ from bot.model.clock import SteadyClock, steady_clock
 from bot.model.clock_comparison import ClockComparison
 from bot.model.errors import DatabaseTrouble, RecordDamaged
 from bot.model.right_of_way import RightOfWay
-from bot.model.role import Role
 from bot.operations.audit_webhook import AuditWebhook, Receiver, of_audit_webhook
 from bot.operations.changes import count_endings, log_change
 from bot.operations.checks import jobs_check
@@ -49,7 +48,7 @@ from bot.operations.stop_budget import LAST_RESORT, Stage, StopBudget
 from bot.operations.stop_signals import StopSignals
 from bot.policy.attempt import RefusedAttempt
 from bot.policy.gate import Gate
-from bot.settings import Settings
+from bot.settings import Settings, SlackSettings
 from bot.slack.api import SlackWeb
 from bot.slack.channels import Channels
 from bot.slack.checks import slack_checks
@@ -159,7 +158,7 @@ class _Watched:
 class _Base:
     """The parts that every role has."""
 
-    settings: Settings
+    settings: SlackSettings
     store: Store
     audit: AuditWatch
     slack: SlackWeb
@@ -197,6 +196,7 @@ async def running(
     again each time `hang_up` is set.
     Raises StartRefused, with the fix, before any work is accepted.
     """
+    assert isinstance(settings, SlackSettings)  # noqa: S101 - `run` offers no other role
     budget, policy = budget or StopBudget(), PolicySource(settings)
     async with budget.stage(Stage.PORT) as port, budget.stage(Stage.DATABASE) as database:
         metrics, conditions = Metrics(), Conditions()
@@ -209,7 +209,7 @@ async def running(
         store = await open_store(settings, database, clock, conditions.note)
         conditions.add(*storage_checks(store, None if store.jobs else settings.database_path.parent))
         conditions.wait_for("Slack")
-        is_worker, is_gateway = settings.role is not Role.GATEWAY, settings.role is not Role.WORKER
+        is_worker, is_gateway = settings.role.delivers, settings.role.takes_payloads
         comparison = ClockComparison()
         pace = _pace(settings, store, clock)
         cloudflare = cloudflare_client(settings, pace, comparison, metrics, right_of_way) if is_worker else None
@@ -282,7 +282,7 @@ def _send_audit(base: _Base, url: str, metrics_port: MetricsPort) -> None:
 
 
 async def _begin(
-    settings: Settings, store: Store, stack: AsyncExitStack, traffic: SlackTraffic, watched: _Watched
+    settings: SlackSettings, store: Store, stack: AsyncExitStack, traffic: SlackTraffic, watched: _Watched
 ) -> _Base:
     slack, patient_client, patient_http = await open_slack(settings, stack, traffic, watched.metrics)
     progress = ModalProgress(
@@ -298,7 +298,7 @@ async def _begin(
     store.submissions.watch(count_endings(watched.metrics))
     store.submissions.watch(progress.watch)
     await settle_at_the_start(store, watched.conditions.note)
-    if settings.role is not Role.GATEWAY:
+    if settings.role.delivers:
         await _catch_up(progress, store, settings.cloudflare_account_id)
     memberships, profiles = Memberships(slack, store.clock), Profiles(slack, store.clock)
     policy = watched.policy
