@@ -9,12 +9,12 @@ from typing import Final, TypeVar
 from bot.cloudflare.answers import TokenVerification
 from bot.cloudflare.client import CloudflareClient, Turn
 from bot.cloudflare.errors import CloudflareError
+from bot.cloudflare.minting_errors import as_minted
 from bot.delivery.endings import end_unwritten
 from bot.delivery.judge import (
     NOT_OFFERED,
     REJECTED,
     Answers,
-    explain_of_minted,
     is_bare,
     is_from_elsewhere,
     is_no,
@@ -70,7 +70,7 @@ class Verify(Step):
         except CloudflareError as refusal:
             if refusal.passes and now < patience_until:
                 return self._wait_until_known(submission, refusal, patience_until)
-            return self._tools.retry.after(submission, explain_of_minted(submission, refusal))
+            return self._tools.retry.after(submission, as_minted(refusal) if submission.task is Task.ROTATE else refusal)
         rule = await find_rule(self._tools.gate, submission)
         if self._lives_too_long(findings, rule.max_token_lifetime):
             return self._refuse_lifetime(submission, findings)

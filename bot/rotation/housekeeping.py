@@ -11,11 +11,11 @@ import structlog
 
 from bot.cloudflare.answers import TokenStatus
 from bot.cloudflare.errors import CloudflareError
-from bot.cloudflare.minter import ListedToken, MintingClient
-from bot.model.catalog import BucketKey
+from bot.cloudflare.minter import MintingClient
+from bot.cloudflare.minting_answers import ListedToken
 from bot.model.errors import BotError
 from bot.model.minted import OVER, SETTLE_AFTER, MintedState, MintedToken, MintingLease
-from bot.model.token_name import Scope, TokenName
+from bot.model.token_name import Scope
 from bot.rotation.quota import Quota
 from bot.storage.installations import Installations
 from bot.storage.minted_tokens import MintedTokens
@@ -42,7 +42,6 @@ class Housekeeping:
         installations: Installations,
         quota: Quota,
         account_id: str,
-        mark: str,
         clock: Callable[[], datetime],
     ) -> None:
         self._cloudflare = cloudflare
@@ -50,7 +49,6 @@ class Housekeeping:
         self._installations = installations
         self._quota = quota
         self._account_id = account_id
-        self._mark = mark
         self._clock = clock
 
     async def look(self) -> None:
@@ -73,14 +71,14 @@ class Housekeeping:
     async def _note(self, trouble: str | None) -> None:
         try:
             groups = await self._cloudflare.permission_groups()
-            await self._installations.note_seen(trouble, has_groups=groups)
+            await self._installations.note_seen(trouble, has_groups=not groups.missing)
         except BotError as error:
             _log.warning("minter_not_noted", error=str(error))
 
     async def _compare(self, lease: MintingLease) -> None:
         """Compare as of before the list was asked for: what was made since may not be in it yet."""
         asked_at = self._clock()
-        listed = {each.name: each for each in await self._cloudflare.list_own(self._mark)}
+        listed = {str(each.name): each for each in await self._cloudflare.list_own()}
         known = {token.name: token for token in await self._tokens.all_left()}
         unknown = {token.name: token for token in await self._tokens.named(listed.keys() - known.keys())}
         for token in known.values():
@@ -114,20 +112,20 @@ class Housekeeping:
 
     async def _take_up(self, lease: MintingLease, seen: ListedToken, known: MintedToken | None) -> None:
         """Take up a token that is at Cloudflare although no row, or one that is over, speaks of it."""
-        name, now = TokenName.parse(seen.name), self._clock()
-        if seen.status is TokenStatus.EXPIRED or name is None:
+        now = self._clock()
+        if seen.status is TokenStatus.EXPIRED:
             return
         if known is not None and known.state in OVER:
             found = {"state": MintedState.RETIRED, "token_id": seen.id, "due_at": now}
             await self._tokens.change(known, lease=lease, **found)
         elif known is None:
-            _log.warning("token_adopted", bucket=name.bucket, name=seen.name)
-            await self._tokens.adopt(self._as_row(seen, name, now))
+            _log.warning("token_adopted", bucket=seen.name.bucket, name=str(seen.name))
+            await self._tokens.adopt(self._as_row(seen, now))
 
-    def _as_row(self, seen: ListedToken, name: TokenName, now: datetime) -> MintedToken:
+    def _as_row(self, seen: ListedToken, now: datetime) -> MintedToken:
         return MintedToken(
-            name=seen.name,
-            key=BucketKey(account_id=self._account_id, bucket=name.bucket),
+            name=str(seen.name),
+            key=seen.name.key(self._account_id),
             submission_id=None,
             state=MintedState.KEPT,
             token_id=seen.id,

@@ -16,6 +16,7 @@ from bot.cloudflare.budget import Urgency
 from bot.cloudflare.errors import CloudflareError
 from bot.cloudflare.exchange import Turn
 from bot.cloudflare.minter import MintingClient
+from bot.cloudflare.minting_errors import TokenNotOurs
 from bot.model.audit import Event
 from bot.model.errors import RecordDamaged
 from bot.model.minted import (
@@ -83,13 +84,14 @@ class TakingBack:
             return
         try:
             await self._steps[token.state](_Held(lease, turn), token)
-        except CloudflareError as error:
+        except (CloudflareError, TokenNotOurs) as error:
             await self._postpone(lease, token, error)
         finally:
             turn.give_back()
 
-    async def _postpone(self, lease: MintingLease, token: MintedToken, error: CloudflareError) -> None:
-        pause = error.retry_after or (AFTER_TROUBLE if error.retryable else AFTER_REFUSAL)
+    async def _postpone(self, lease: MintingLease, token: MintedToken, error: CloudflareError | TokenNotOurs) -> None:
+        asked = error.retry_after if isinstance(error, CloudflareError) else None
+        pause = asked or (AFTER_TROUBLE if error.retryable else AFTER_REFUSAL)
         log = _log.info if error.retryable else _log.error
         log("token_not_taken_back", bucket=token.key.bucket, name=token.name, error=str(error), step=token.state.value)
         current = next((each for each in (await self._tokens.work(lease)).tokens if each.name == token.name), None)
@@ -102,7 +104,7 @@ class TakingBack:
             await self._disable(held, current)
 
     async def _disable(self, held: "_Held", token: MintedToken) -> None:
-        if not await self._set_status(held, token, TokenStatus.DISABLED):
+        if not await self._set_status(held, token, is_active=False):
             await self._bury(held, token)
             return
         now = self._clock()
@@ -117,7 +119,7 @@ class TakingBack:
             again = {"state": MintedState.DISABLED, "due_at": now}
             await self._tokens.change(token, lease=held.lease, wakes=True, **again)
             return
-        seen = await self._cloudflare.get(_id_of(token), _name_of(token), turn=held.turn)
+        seen = await self._cloudflare.get(_id_of(token), _name_of(token), held.turn)
         if seen is None:
             await self._bury(held, token)
         elif seen.status is not TokenStatus.DISABLED:
@@ -133,12 +135,12 @@ class TakingBack:
             await self._change(held, token, state=MintedState.RETIRED, due_at=self._clock())
             return
         may_send = partial(self._tokens.holds, held.lease)
-        was_there = await self._cloudflare.delete(_id_of(token), _name_of(token), may_send=may_send, turn=held.turn)
+        was_there = await self._cloudflare.delete(_id_of(token), _name_of(token), may_send, held.turn)
         await self._bury(held, token, event=Event.REVOKED)
         _log.info("token_revoked", bucket=token.key.bucket, name=token.name, was_there=was_there)
 
     async def _enable(self, held: "_Held", token: MintedToken) -> None:
-        if not await self._set_status(held, token, TokenStatus.ACTIVE):
+        if not await self._set_status(held, token, is_active=True):
             _log.error("token_gone_but_needed", bucket=token.key.bucket, name=token.name, fix=_FIX)
             await self._bury(held, token)
             return
@@ -149,7 +151,7 @@ class TakingBack:
     async def _look_again(self, held: "_Held", token: MintedToken) -> None:
         """See that it is still on: a "disable" that was sent before can arrive after it. Then have it replaced."""
         now = self._clock()
-        seen = await self._cloudflare.get(_id_of(token), _name_of(token), turn=held.turn)
+        seen = await self._cloudflare.get(_id_of(token), _name_of(token), held.turn)
         if seen is None:
             await self._bury(held, token)
         elif seen.status is TokenStatus.DISABLED:
@@ -160,15 +162,14 @@ class TakingBack:
             _log.critical("token_kept", bucket=token.key.bucket, name=token.name, fix=_FIX)
             await self._change(held, token, state=MintedState.KEPT, due_at=now)
 
-    async def _set_status(self, held: "_Held", token: MintedToken, status: TokenStatus) -> bool:
+    async def _set_status(self, held: "_Held", token: MintedToken, *, is_active: bool) -> bool:
+        """Return False if the token is gone. The change replaces all of it, so it says again what was granted."""
+        if token.expires_at is None:
+            raise RecordDamaged(_TABLE, token.name, "expires_at")
+        may_send = partial(self._tokens.holds, held.lease)
+        token_id, name, scope = _id_of(token), _name_of(token), Scope(token.scope)
         return await self._cloudflare.set_status(
-            _id_of(token),
-            _name_of(token),
-            status,
-            expires_at=token.expires_at,
-            scope=Scope(token.scope),
-            may_send=partial(self._tokens.holds, held.lease),
-            turn=held.turn,
+            token_id, name, scope, token.expires_at, may_send, is_active=is_active, turn=held.turn
         )
 
     async def _bury(self, held: "_Held", token: MintedToken, event: Event | None = None) -> None:
