@@ -6,8 +6,8 @@ from typing import Final
 
 from bot.cloudflare.client import Turn
 from bot.cloudflare.errors import CloudflareError
-from bot.delivery.confirm import CONFIRM_PATIENCE
-from bot.delivery.judge import explain_refusal
+from bot.delivery.confirm import patience_to_confirm
+from bot.delivery.judge import explain_of_minted, explain_refusal
 from bot.delivery.step import MaySend, Step
 from bot.model.errors import DatabaseTrouble, DeadlineReached, LeaseLost, SealedValueUnreadable
 from bot.model.move import Changes, Move
@@ -54,9 +54,10 @@ class Store(Step):
             return self._tools.retry.after(submission, stopped, landed=landed_before)
         except CloudflareError as answer:
             landed = landed_before or answer.possibly_landed
-            return self._tools.retry.after(submission, explain_refusal(answer, submission.findings), landed=landed)
+            refusal = explain_of_minted(submission, explain_refusal(answer, submission.findings))
+            return self._tools.retry.after(submission, refusal, landed=landed)
         now = self._tools.clock()
-        changes = Changes(confirm_until=now + CONFIRM_PATIENCE, cf_ray=cf_ray)
+        changes = Changes(confirm_until=now + patience_to_confirm(submission.task), cf_ray=cf_ray)
         return Move(to=State.CONFIRMING, at=now, changes=changes)
 
     async def _send(self, pending: Pending, turn: Turn, may_send: MaySend) -> str | None:
