@@ -12,10 +12,12 @@ import structlog
 
 from bot.operations.descriptors import raise_limit
 from bot.operations.policy_source import PolicySource
+from bot.operations.rotation_switch import require_grant
 from bot.operations.stop_budget import LAST_RESORT, Stage, StopBudget
 from bot.operations.stop_signals import StopSignals
 from bot.roles.base import Base, Way, answer_probes, be_ready, keep_watch, open_base
 from bot.roles.gateway import start_gateway
+from bot.roles.minter import watch_minter
 from bot.roles.slack_side import open_slack_side
 from bot.roles.worker import catalogs_by_others, start_worker
 from bot.settings import Settings, SlackSettings
@@ -94,6 +96,7 @@ async def running(
     Raises StartRefused, with the fix, before any work is accepted.
     """
     budget, policy = budget or StopBudget(), PolicySource(settings)
+    require_grant(settings, policy.rules)
     async with budget.stage(Stage.PORT) as port, budget.stage(Stage.DATABASE) as database:
         base = await open_base(settings, policy, clock, port, database)
         async with (
@@ -117,6 +120,7 @@ async def _start(base: Base, settings: Settings, hang_up: asyncio.Event, stacks:
     assert isinstance(settings, SlackSettings)  # noqa: S101 - `run` offers no other role
     role, side = settings.role, await open_slack_side(base, settings, stacks.modals)
     catalogs = await start_worker(base, side, stacks.deliveries) if role.delivers else catalogs_by_others(base.store)
+    watch_minter(base)
     keep_watch(base, hang_up, stacks.deliveries)
     if role.takes_payloads:
         return await start_gateway(base, side, catalogs, stacks.answers)
