@@ -15,6 +15,9 @@ CloudflareError
 │   │   ├── LacksCatalogRights
 │   │   ├── LacksStorageRights
 │   │   └── CredentialRefused
+│   ├── MintedTokenRefusal  of a token that the bot made itself
+│   │   ├── MintedTokenUseless
+│   │   └── MintedTokenRefused
 │   └── CatalogRefusal     of the bucket or its catalog
 │       ├── CatalogNotEnabled
 │       ├── CatalogInactive
@@ -228,6 +231,31 @@ class CredentialRefused(TokenRefusal):
     passes = True
     cause = "Cloudflare refused this token: it is not valid, or lacks a permission."
     fixes = (CREATE_ANOTHER, _CUSTOM_RIGHTS)
+
+
+class MintedTokenRefusal(Refusal):
+    """Cloudflare does not accept the token that the bot made for this bucket."""
+
+    who_acts = WhoActs.OPERATOR
+
+
+class MintedTokenUseless(MintedTokenRefusal):
+    """The token exists, but does not reach the catalog: Cloudflare does not check the names in a token's policies."""
+
+    code = "minted_token_useless"
+    cause = "Cloudflare made a token for this bucket, but it cannot do anything with the catalog."
+    fixes = (
+        "Prove with `check --mint BUCKET` what the account accepts.",
+        "Catalogs exist only for buckets without a jurisdiction.",
+    )
+
+
+class MintedTokenRefused(MintedTokenRefusal):
+    """Codes 30004 and 30005 about a token that the bot made: perhaps one with rights for one bucket is not enough."""
+
+    code = "minted_token_refused"
+    cause = "Cloudflare does not take a token for this bucket alone as the catalog's credential."
+    fixes = ("Set R2_CREDENTIAL_ROTATE_SCOPE=account, prove it with `check --mint BUCKET`, and rotate again.",)
 
 
 class CatalogRefusal(Refusal):

@@ -60,7 +60,7 @@ class Confirm(Step):
     def _pause(submission: Submission, patience: timedelta) -> timedelta:
         """Return a pause that grows where there is much time."""
         waited = patience_to_confirm(submission.task) - patience
-        return max(_PAUSE, min(waited / 4, _LONGEST_PAUSE))
+        return max(_PAUSE, min(waited / 8, _LONGEST_PAUSE))
 
     def _end(self, status: CredentialStatus, tested_at: datetime | None) -> Move:
         """End it. Only a test that found the credential working proves that an older token is not in the slot."""

@@ -30,6 +30,8 @@ from bot.cloudflare.errors import (
     CredentialRefused,
     LacksCatalogRights,
     LacksStorageRights,
+    MintedTokenRefused,
+    MintedTokenUseless,
     NoSuchBucket,
     OperatorError,
     Refusal,
@@ -48,7 +50,7 @@ from bot.cloudflare.errors import (
 )
 from bot.model.catalog import Catalog, CatalogStatus, CredentialStatus
 from bot.model.errors import BotError
-from bot.model.submission import Check, Findings, TokenFacts, TokenKind
+from bot.model.submission import Check, Findings, State, Submission, Task, TokenFacts, TokenKind
 
 _MALFORMED: Final = (6003, 6103, 6111)
 _AUTHENTICATION_ERROR: Final = 10000
@@ -116,6 +118,14 @@ def explain_refusal(error: CloudflareError, findings: Findings | None) -> Cloudf
     """
     is_known = findings is not None and findings.token is not None and not findings.unchecked
     return _as(LacksStorageRights, error) if isinstance(error, CredentialRefused) and is_known else error
+
+
+def explain_of_minted(submission: Submission, error: CloudflareError) -> CloudflareError:
+    """Name what a refusal of a token means if the bot made that token: nobody can copy it again."""
+    if submission.task is not Task.ROTATE or not isinstance(error, TokenRefusal):
+        return error
+    is_form = isinstance(error, CredentialRefused | LacksStorageRights) and submission.state is State.STORING
+    return _as(MintedTokenRefused if is_form else MintedTokenUseless, error)
 
 
 def _judge_token(

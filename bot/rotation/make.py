@@ -4,7 +4,6 @@ The name is on disk before the request leaves: what Cloudflare made although its
 """
 
 import asyncio
-import secrets
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -98,7 +97,7 @@ class Making:
 
     def _intend(self, work: MintingWork, waiting: Pending) -> MintedToken:
         now, key = self._clock(), waiting.submission.key
-        name = TokenName.new(self._mark, key.bucket, secrets.choice)
+        name = TokenName.new(self._mark, key.bucket)
         return MintedToken(
             name=str(name),
             key=key,

@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, Select, insert, select, update
+from sqlalchemy import Connection, Row, Select, and_, insert, literal_column, select, update
 
 from bot.model.audit import Entry, Event
 from bot.model.catalog import BucketKey
@@ -21,7 +21,8 @@ from bot.storage.schema import MINTED_TOKENS
 
 _KIND: Final = "minted_token"
 _ROW: Final = MINTED_TOKENS.c
-_LEFT: Final = _ROW.state.not_in([state.value for state in OVER])
+_LEFT: Final = and_(*(_ROW.state != literal_column(f"'{state.value}'") for state in sorted(OVER)))
+"""Literals: by parameters, SQLite would not see that it is the index's condition."""
 _INSERT: Final = insert(MINTED_TOKENS)
 
 
