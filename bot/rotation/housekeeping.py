@@ -34,22 +34,36 @@ _log = structlog.get_logger()
 class Housekeeping:
     """One process at a time does it: the lease of bucket "" is for it."""
 
-    def __init__(  # noqa: PLR0913 - the composition root fills this by name
+    def __init__(
         self,
         *,
         cloudflare: MintingClient,
         tokens: MintedTokens,
         installations: Installations,
         quota: Quota,
-        account_id: str,
+        scope: Scope,
         clock: Callable[[], datetime],
     ) -> None:
         self._cloudflare = cloudflare
         self._tokens = tokens
         self._installations = installations
         self._quota = quota
-        self._account_id = account_id
+        self._scope = scope
         self._clock = clock
+        self._looked_at: datetime | None = None
+        self._signed_at = clock()
+        self._trouble: str | None = None
+        self._has_groups: bool | None = None
+
+    async def look_if_due(self) -> None:
+        """Do all of it at the first call and then once an hour, and say once a minute that a minter is there."""
+        now = self._clock()
+        if self._looked_at is None or not timedelta(0) <= now - self._looked_at < LOOK_EVERY:
+            self._looked_at = self._signed_at = now
+            await self.look()
+        elif not timedelta(0) <= now - self._signed_at < SIGN_EVERY:
+            self._signed_at = now
+            await self._note(self._trouble)
 
     async def look(self) -> None:
         """Do all of it once, unless another process does. Never fails: what went wrong is noted, and told."""
@@ -60,18 +74,20 @@ class Housekeeping:
                 return
             await self._compare(lease)
             await self._quota.count()
+            groups = await self._cloudflare.permission_groups()
+            self._has_groups = not groups.refused(self._scope)
         except CloudflareError as error:
             trouble = error.code
             _log.error("tokens_not_listed", error=str(error))
         except BotError as error:
             _log.warning("tokens_not_compared", error=str(error))
             return
+        self._trouble = trouble
         await self._note(trouble)
 
     async def _note(self, trouble: str | None) -> None:
         try:
-            groups = await self._cloudflare.permission_groups()
-            await self._installations.note_seen(trouble, has_groups=not groups.missing)
+            await self._installations.note_seen(trouble, has_groups=self._has_groups)
         except BotError as error:
             _log.warning("minter_not_noted", error=str(error))
 
@@ -125,7 +141,7 @@ class Housekeeping:
     def _as_row(self, seen: ListedToken, now: datetime) -> MintedToken:
         return MintedToken(
             name=str(seen.name),
-            key=seen.name.key(self._account_id),
+            key=seen.name.key(self._cloudflare.account_id),
             submission_id=None,
             state=MintedState.KEPT,
             token_id=seen.id,

@@ -48,7 +48,6 @@ class Making:
         *,
         cloudflare: MintingClient,
         tokens: MintedTokens,
-        mark: str,
         scope: Scope,
         sealing_key: Callable[[], SealingKey],
         lifetime: Lifetime,
@@ -57,7 +56,6 @@ class Making:
     ) -> None:
         self._cloudflare = cloudflare
         self._tokens = tokens
-        self._mark = mark
         self._scope = scope
         self._sealing_key = sealing_key
         self._lifetime = lifetime
@@ -98,7 +96,7 @@ class Making:
 
     def _intend(self, work: MintingWork, waiting: Pending) -> MintedToken:
         now, key = self._clock(), waiting.submission.key
-        name = TokenName.new(self._mark, key.bucket)
+        name = TokenName.new(self._cloudflare.installation, key.bucket)
         return MintedToken(
             name=str(name),
             key=key,

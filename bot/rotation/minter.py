@@ -12,6 +12,7 @@ from bot.model.background import Background
 from bot.model.catalog import BucketKey
 from bot.model.errors import BotError, LeaseLost
 from bot.model.minted import SETTLE_AFTER, MintedState, MintedToken, MintingWork
+from bot.rotation.housekeeping import Housekeeping
 from bot.rotation.make import Making
 from bot.rotation.take_back import TakingBack
 from bot.storage.minted_tokens import MintedTokens
@@ -22,6 +23,7 @@ CONCURRENCY: Final = 16
 POLL: Final = timedelta(seconds=1)
 """How often a process looks for what others have left to it: it has no other sign of that."""
 
+_HOUSE: Final = "housekeeping"
 _LONGEST_SLEEP: Final = timedelta(seconds=60)
 _AFTER_TROUBLE: Final = timedelta(seconds=1)
 _AFTER_FAULT: Final = timedelta(seconds=60)
@@ -39,12 +41,16 @@ class Minter:
         tokens: MintedTokens,
         making: Making,
         taking_back: TakingBack,
+        house: Housekeeping,
+        is_on: Callable[[], bool],
         clock: Callable[[], datetime],
         polls: bool,
     ) -> None:
         self._tokens = tokens
         self._making = making
         self._taking_back = taking_back
+        self._house = house
+        self._is_on = is_on
         self._clock = clock
         self._longest_sleep = POLL if polls else _LONGEST_SLEEP
         self._woken = asyncio.Event()
@@ -67,8 +73,12 @@ class Minter:
             await self._tasks.drain(_STOP_PATIENCE)
 
     async def _look(self) -> datetime:
-        """Start what is due, and return when to look again at the latest."""
+        """Start what is due, and return when to look again at the latest. Asks nobody while rotation is off."""
         now = self._clock()
+        if not self._is_on():
+            return now + _LONGEST_SLEEP
+        if self._tasks.find(_HOUSE) is None:
+            self._tasks.start(self._house.look_if_due(), _HOUSE)
         try:
             due = await self._tokens.due(now)
             next_at = await self._tokens.next_due()

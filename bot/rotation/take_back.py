@@ -55,13 +55,11 @@ class TakingBack:
         cloudflare: MintingClient,
         tokens: MintedTokens,
         heal: Heal,
-        grace: timedelta,
         clock: Callable[[], datetime],
     ) -> None:
         self._cloudflare = cloudflare
         self._tokens = tokens
         self._heal = heal
-        self._grace = grace
         self._clock = clock
         self._steps: dict[MintedState, Callable[[_Held, MintedToken], Awaitable[None]]] = {
             MintedState.RETIRED: self._begin,

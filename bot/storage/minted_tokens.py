@@ -60,6 +60,19 @@ class MintedTokens:
         self._clock = clock
         self._holder = uuid4().hex
         self._set_aside = SetAside()
+        self.wake_minter: Callable[[BucketKey], None] = _leave_to_polling
+
+    def wake_minter_by(self, wake: Callable[[BucketKey], None]) -> None:
+        """Call this, which must not fail, for each bucket in which the minter of this process has something to do."""
+        self.wake_minter = wake
+
+    async def to_test(self, due_before: datetime | None = None) -> list[BucketKey]:
+        """Return the buckets whose slots are to be tested by a worker, or those that were due before that time."""
+        is_disabled = _ROW.account_id == self._account_id, _ROW.state == MintedState.DISABLED.value
+        is_due = () if due_before is None else (_ROW.due_at < due_before,)
+        query = select(_ROW.bucket).where(*is_disabled, *is_due).distinct()
+        buckets = await self._database.run(lambda connection: connection.scalars(query).all())
+        return [BucketKey(account_id=self._account_id, bucket=each) for each in buckets if isinstance(each, str)]
 
     async def due(self, now: datetime) -> list[BucketKey]:
         """Return the buckets in which the minter has something to do now."""
@@ -245,6 +258,10 @@ _newest: Final = (
 _NEWEST: Final = select(_newest, *OPENING_COLUMNS, has_ended(_newest.c.id).label("has_ended")).outerjoin_from(
     _newest, OPENINGS, OPENINGS.c.nonce == _newest.c.nonce
 )
+
+
+def _leave_to_polling(_: BucketKey) -> None:
+    """Do nothing: the minter is in another process, and finds it."""
 
 
 def _read_due(connection: Connection, account_id: str, now: datetime) -> list[BucketKey]:
