@@ -12,6 +12,7 @@ from bot.model.errors import BotError
 
 AFTER_TROUBLE: Final = timedelta(seconds=1)
 
+
 class Deliverer(Protocol):
     """Takes every step of a bucket that is due, and returns when the next one is."""
 

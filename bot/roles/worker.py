@@ -115,7 +115,7 @@ async def _find_overdue(store: Store, tokens: MintedTokens, due_before: datetime
     return sorted({*await store.submissions.overdue_keys(due_before), *await tokens.to_test(due_before)})
 
 
-def _run_jobs(  # noqa: PLR0913 - what `start_worker` has built
+def _run_jobs(  # noqa: PLR0913, PLR0917 - what `start_worker` has built
     base: Base, url: str, tokens: MintedTokens, delivery: BucketWork, keeper: SnapshotKeeper, watch: CredentialWatch
 ) -> Refresher:
     from bot.delivery.run_jobs import JobRunner  # noqa: PLC0415 - the extra "postgres"

@@ -4,6 +4,7 @@ Deletes nothing: there is one way by which a token is taken back (`bot.rotation.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -34,7 +35,7 @@ _log = structlog.get_logger()
 class Housekeeping:
     """One process at a time does it: the lease of bucket "" is for it."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the composition root fills this by name
         self,
         *,
         cloudflare: MintingClient,
@@ -107,13 +108,10 @@ class Housekeeping:
     ) -> None:
         """Bring a row to what Cloudflare says, if it had the time to know."""
         if token.state is MintedState.LOST and token.due_at <= asked_at:
-            if seen is None:
-                await self._tokens.change(token, lease=lease, state=MintedState.GONE)
-            else:
-                found = {"state": MintedState.RETIRED, "token_id": seen.id, "due_at": asked_at}
-                await self._tokens.change(token, lease=lease, **found)
+            gone = replace(token, state=MintedState.GONE)
+            await self._tokens.change(token, _as_found(token, seen, asked_at) if seen else gone, lease=lease)
         elif seen is None and self._is_expired(token, asked_at):
-            await self._tokens.change(token, lease=lease, state=MintedState.DEAD)
+            await self._tokens.change(token, replace(token, state=MintedState.DEAD), lease=lease)
         elif token.state in _IN_USE and asked_at - token.changed_at > SETTLE_AFTER:
             await self._require_alive(lease, token, seen)
 
@@ -121,10 +119,10 @@ class Housekeeping:
         """Tell people of a token that is in use and that somebody else has deleted or disabled."""
         if seen is None:
             _log.critical("token_revoked_by_hand", bucket=token.key.bucket, name=token.name, fix=_FIX)
-            await self._tokens.change(token, lease=lease, state=MintedState.DEAD)
+            await self._tokens.change(token, replace(token, state=MintedState.DEAD), lease=lease)
         elif seen.status is TokenStatus.DISABLED and token.trouble is None:
             _log.critical("token_disabled_by_hand", bucket=token.key.bucket, name=token.name, fix=_FIX)
-            await self._tokens.change(token, lease=lease, trouble=_DISABLED_BY_HAND)
+            await self._tokens.change(token, replace(token, trouble=_DISABLED_BY_HAND), lease=lease)
 
     async def _take_up(self, lease: MintingLease, seen: ListedToken, known: MintedToken | None) -> None:
         """Take up a token that is at Cloudflare although no row, or one that is over, speaks of it."""
@@ -132,8 +130,7 @@ class Housekeeping:
         if seen.status is TokenStatus.EXPIRED:
             return
         if known is not None and known.state in OVER:
-            found = {"state": MintedState.RETIRED, "token_id": seen.id, "due_at": now}
-            await self._tokens.change(known, lease=lease, **found)
+            await self._tokens.change(known, _as_found(known, seen, now), lease=lease)
         elif known is None:
             _log.warning("token_adopted", bucket=seen.name.bucket, name=str(seen.name))
             await self._tokens.adopt(self._as_row(seen, now))
@@ -157,3 +154,8 @@ class Housekeeping:
     @staticmethod
     def _is_expired(token: MintedToken, now: datetime) -> bool:
         return token.expires_at is not None and token.expires_at + SETTLE_AFTER < now
+
+
+def _as_found(token: MintedToken, seen: ListedToken, now: datetime) -> MintedToken:
+    """Return the row of a token that nobody holds, and that is there: it is taken back."""
+    return replace(token, state=MintedState.RETIRED, token_id=seen.id, due_at=now)

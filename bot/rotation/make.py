@@ -145,7 +145,8 @@ class Making:
         is_unknown = isinstance(error, CloudflareError) and error.possibly_landed
         state = MintedState.LOST if is_unknown else MintedState.GONE
         due_at = self._clock() + (SETTLE_AFTER if is_unknown else timedelta(0))
-        await self._tokens.change(token, lease=work.lease, state=state, due_at=due_at, trouble=error.code)
+        failed = replace(token, state=state, due_at=due_at, trouble=error.code)
+        await self._tokens.change(token, failed, lease=work.lease)
         _log.warning("token_not_minted", bucket=token.key.bucket, name=token.name, state=state.value, error=str(error))
 
     async def _after(self, waiting: Pending, error: CloudflareError | TokenNotOurs) -> None:

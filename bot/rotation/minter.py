@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -35,7 +36,7 @@ _log = structlog.get_logger()
 class Minter:
     """Finds its work in the database. `polls`: whether other processes leave work there without a sign."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the composition root fills this by name
         self,
         *,
         tokens: MintedTokens,
@@ -153,8 +154,8 @@ class Minter:
 
     async def _lose(self, work: MintingWork, token: MintedToken) -> None:
         """Note that another process was stopped between the name and the answer: the value, if any, is lost."""
-        lost = {"state": MintedState.LOST, "due_at": self._clock() + SETTLE_AFTER}
-        await self._tokens.change(token, lease=work.lease, **lost)
+        lost = replace(token, state=MintedState.LOST, due_at=self._clock() + SETTLE_AFTER)
+        await self._tokens.change(token, lost, lease=work.lease)
         _log.warning("token_lost", bucket=token.key.bucket, name=token.name)
 
     def _next_at(self, work: MintingWork) -> datetime:

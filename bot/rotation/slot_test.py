@@ -4,6 +4,7 @@ The worker's part of taking back: the minter has no credentials with which it co
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -58,7 +59,7 @@ class SlotTests:
         finally:
             turn.give_back()
         state = _judge(status, token)
-        await self._tokens.change(token, state=state, tested_at=asked_at, due_at=asked_at)
+        await self._tokens.change(token, replace(token, state=state, tested_at=asked_at, due_at=asked_at))
         if state is MintedState.UNDOING:
             _log.error("slot_needs_disabled_token", bucket=token.key.bucket, name=token.name)
         self._tokens.wake_minter(token.key)

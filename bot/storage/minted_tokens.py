@@ -4,6 +4,7 @@ Every method raises DatabaseTrouble when the database fails.
 """
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Final
@@ -137,7 +138,9 @@ class MintedTokens:
 
         `token` has its id. Raises LeaseLost, and then the next holder finds the name.
         """
-        return await self._submissions.follow(partial(self._give, lease, token, waiting, sealed), waiting.submission.key)
+        return await self._submissions.follow(
+            partial(self._give, lease, token, waiting, sealed), waiting.submission.key
+        )
 
     async def note_waiting(self, waiting: Pending, move: Move) -> None:
         """Say at a submission why no token is made for it yet, or end it."""
@@ -146,19 +149,22 @@ class MintedTokens:
     async def change(
         self,
         token: MintedToken,
+        to: MintedToken,
         *,
         lease: MintingLease | None = None,
         event: Event | None = None,
         wakes: bool = False,
-        **changes: Any,  # noqa: ANN401 - the fields of a MintedToken
     ) -> MintedToken | None:
-        """Change a token if it is as it was read; `wakes` the bucket's delivery. Raises LeaseLost."""
+        """Change a token if it is as it was read; return it as it is then, or None.
+
+        `event` is what the audit says of it; `wakes` wakes the bucket's delivery. Raises LeaseLost.
+        """
 
         def record(connection: Connection) -> tuple[MintedToken | None, list[Change]]:
             if lease is not None:
                 _require(connection, lease)
             now = self._clock()
-            changed = change_token(connection, self._chain, token, **{"changed_at": now} | changes)
+            changed = change_token(connection, self._chain, token, to, now)
             if changed is not None and event is not None:
                 self._chain.append(connection, [entry_of_token(changed, event, now)])
             return changed, []
@@ -218,16 +224,14 @@ class MintedTokens:
         now = self._clock()
         change = _give_if_authentic(connection, self._chain, waiting, sealed, now)
         state = MintedState.RETIRED if change is None else MintedState.CREATED
-        changed = change_token(connection, self._chain, token, state=state, changed_at=now, due_at=now)
+        changed = change_token(connection, self._chain, token, replace(token, state=state, due_at=now), now)
         if changed is None:
             raise LeaseLost
         self._chain.append(connection, [entry_of_token(changed, Event.MINTED, now)])
         return changed, [] if change is None else [change]
 
     async def _read_all(self, query: Any) -> list[MintedToken]:  # noqa: ANN401 - a Select
-        return await self._database.run(
-            lambda connection: read_tokens(connection, self._chain, query, self._set_aside)
-        )
+        return await self._database.run(lambda connection: read_tokens(connection, self._chain, query, self._set_aside))
 
     def _read(self, connection: Connection, lease: MintingLease) -> MintingWork:
         tokens = read_tokens(connection, self._chain, select_left(lease.key), self._set_aside)

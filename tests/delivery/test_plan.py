@@ -11,7 +11,8 @@ from typing import Any, ClassVar
 import pytest
 
 from bot.cloudflare.auth import ApiToken
-from bot.cloudflare.client import CloudflareClient, Turn
+from bot.cloudflare.client import CloudflareClient
+from bot.cloudflare.exchange import Turn
 from bot.delivery.approve import Approve
 from bot.delivery.asking import Asking
 from bot.delivery.deliver import Delivery
