@@ -18,7 +18,6 @@ from bot.model.clock import steady_clock
 from bot.model.clock_comparison import ClockComparison
 from bot.model.errors import BotError, SlackRefused, SlackTrouble, StartRefused
 from bot.model.finding import Check, Finding, Part
-from bot.model.role import Role
 from bot.operations.audit_webhook import Receiver, receiver_check, unsigned_check
 from bot.operations.check_report import CheckReport
 from bot.operations.checks import find_in_files, find_in_process, find_in_settings, find_wrong_settings
@@ -39,7 +38,7 @@ from bot.policy.explain import explain
 from bot.policy.file import PolicyBroken
 from bot.policy.gate import Gate, Home, is_served
 from bot.policy.listed import list_ids
-from bot.settings import LoadedSettings, Settings
+from bot.settings import LoadedSettings, Settings, SlackSettings
 from bot.slack.api import SlackWeb
 from bot.slack.checks import slack_checks
 from bot.slack.checks.public_url import public_url_check
@@ -79,7 +78,7 @@ async def check(
     return found
 
 
-async def check_policy(settings: Settings, report: CheckReport, user_id: str, bucket: str) -> list[Finding]:
+async def check_policy(settings: SlackSettings, report: CheckReport, user_id: str, bucket: str) -> list[Finding]:
     """Say for each verb which rule lets this user use this bucket or not, and why; Slack is asked about user groups."""
     try:
         policy = load_policy(settings)
@@ -125,14 +124,15 @@ async def _examine_what_needs_no_settings(not_hardened: Sequence[str]) -> list[F
 
 async def _list_checks(loaded: LoadedSettings, policy: Policy, stack: AsyncExitStack, url: str | None) -> list[Check]:
     settings, comparison = loaded.settings, ClockComparison(answers=1)
-    takes_http = settings.role is not Role.WORKER and settings.slack_app_token is None
+    slack = settings if isinstance(settings, SlackSettings) else None
+    takes_http = slack is not None and slack.role.takes_payloads and slack.slack_app_token is None
     checks = [
         network_check(settings),
         ports_check(settings),
         Check(part=Part.DATABASE, examine=partial(examine_storage, settings, datetime.now(UTC))),
         Check(part=Part.AUDIT, examine=partial(examine_audit, settings)),
-        *await _list_slack_checks(settings, policy, stack, comparison, url),
-        *(_list_cloudflare_checks(settings, policy, stack, comparison) if settings.role is not Role.GATEWAY else ()),
+        *(await _list_slack_checks(slack, policy, stack, comparison, url) if slack else ()),
+        *(_list_cloudflare_checks(settings, policy, stack, comparison) if settings.role.delivers else ()),
         *_list_audit_checks(settings),
         comparison.check(services(settings), refuses=takes_http),
     ]
@@ -142,7 +142,7 @@ async def _list_checks(loaded: LoadedSettings, policy: Policy, stack: AsyncExitS
 
 def _list_audit_checks(settings: Settings) -> list[Check]:
     """Return the check of the audit's webhook, for a process that sends to it."""
-    if settings.audit_webhook is None or settings.role is Role.GATEWAY:
+    if settings.audit_webhook is None or not settings.role.delivers:
         return []
     try:
         authenticity = read_authenticity(settings)
@@ -152,7 +152,7 @@ def _list_audit_checks(settings: Settings) -> list[Check]:
 
 
 async def _list_slack_checks(
-    settings: Settings, policy: Policy, stack: AsyncExitStack, comparison: ClockComparison, url: str | None
+    settings: SlackSettings, policy: Policy, stack: AsyncExitStack, comparison: ClockComparison, url: str | None
 ) -> list[Check]:
     traffic = SlackTraffic(comparison)
     web, _, http = await open_slack(settings, stack, traffic, Metrics())
@@ -165,8 +165,7 @@ async def _list_slack_checks(
         listed=lambda: list_ids(policy.rules),
         is_only_examination=True,
     )
-    takes_payloads = settings.role is not Role.WORKER
-    return [*checks, _transport_check(settings, web, http, url)] if takes_payloads else checks
+    return [*checks, _transport_check(settings, web, http, url)] if settings.role.takes_payloads else checks
 
 
 def _list_cloudflare_checks(
@@ -188,7 +187,7 @@ def _list_cloudflare_checks(
     return [CloudflareAccess(cloudflare, clock=clock).check(), catalogs]
 
 
-def _transport_check(settings: Settings, web: SlackWeb, http: aiohttp.ClientSession, url: str | None) -> Check:
+def _transport_check(settings: SlackSettings, web: SlackWeb, http: aiohttp.ClientSession, url: str | None) -> Check:
     """Return the check of how payloads reach the bot, for a process that takes none. `url` is the public URL."""
     app_token = slack_app_token(settings)
     signers = [] if app_token else slack_signers(settings)

@@ -122,7 +122,7 @@ def check(role: str, url: str | None, policy: list[str] | None, not_hardened: Se
         from bot.operations.check_report import CheckReport, to_json
         from bot.operations.conditions import has_failed
         from bot.operations.logs import configure_logging
-        from bot.settings import SettingsError, load_settings
+        from bot.settings import SettingsError, SlackSettings, load_settings
 
     if policy is not None and not (SlackId.USER.fits(policy[0]) and is_bucket_name(policy[1])):
         refuse("--policy takes the id of a user and the name of a bucket: --policy U0123ABCD my-bucket")
@@ -134,12 +134,14 @@ def check(role: str, url: str | None, policy: list[str] | None, not_hardened: Se
         found = asyncio.run(check_without_settings(error.problems, not_hardened, report))
     else:
         forget_secrets()
-        work = (
-            examine_everything(loaded, not_hardened, report, url)
-            if policy is None
-            else check_policy(loaded.settings, report, *policy)
-        )
-        found = asyncio.run(work)
+        if policy is None:
+            found = asyncio.run(examine_everything(loaded, not_hardened, report, url))
+        elif isinstance(loaded.settings, SlackSettings):
+            found = asyncio.run(check_policy(loaded.settings, report, *policy))
+        else:
+            refuse(
+                f"--policy asks Slack about the user, which a {role} does not: run it with the role of another process"
+            )
     if as_json:
         print_now(to_json(found) + "\n")
     sys.exit(has_failed(found))

@@ -8,6 +8,17 @@ from pydantic import ValidationError
 
 from bot.model.catalog import CatalogApi
 from bot.model.role import Role
+from bot.model.token_name import Scope
+from bot.setting_rotation import (
+    EVERY,
+    GRACE,
+    MINTING_TOKEN,
+    QUOTA,
+    SCOPE,
+    find_nothing_to_mint_with,
+    find_one_token_for_both,
+    find_too_short_an_interval,
+)
 from bot.setting_values import DEFAULT_HTTP_PORT, HOST_FIX, has_comment
 
 
@@ -44,6 +55,8 @@ _FIXES: Final = {
     "R2_CREDENTIAL_HTTP_PORT": "is a port from 0 to 65535; 0 takes a free one",
     "R2_CREDENTIAL_METRICS_HOST": HOST_FIX,
     "R2_CREDENTIAL_METRICS_PORT": "is off, or a port from 0 to 65535; 0 takes a free one",
+    QUOTA: "is the number of account API tokens that the account may have, from 1 to 1000000",
+    SCOPE: f"is one of {', '.join(Scope)}",
     "R2_CREDENTIAL_LOG_LEVEL": "is debug, info, warning or error",
     "R2_CREDENTIAL_LOG_FORMAT": "is json or console",
 }
@@ -61,12 +74,12 @@ def find_problems_together(values: Mapping[str, Any], role: Role, *, except_for:
 
 
 def _find_no_transport(values: Mapping[str, Any], role: Role) -> Iterator[str]:
-    if role is not Role.WORKER and not values.get("SLACK_APP_TOKEN") and not values.get("SLACK_SIGNING_SECRET"):
+    if role.takes_payloads and not values.get("SLACK_APP_TOKEN") and not values.get("SLACK_SIGNING_SECRET"):
         yield "SLACK_APP_TOKEN or SLACK_SIGNING_SECRET: set the first for Socket Mode, or the second for HTTP"
 
 
 def _problems_with_cloudflare_login(values: Mapping[str, Any], role: Role) -> Iterator[str]:
-    if role is Role.GATEWAY:
+    if not role.delivers:
         return
     if not values.get("CLOUDFLARE_API_TOKEN"):
         missing = [name for name in ("CLOUDFLARE_EMAIL", "CLOUDFLARE_API_KEY") if not values.get(name)]
@@ -86,8 +99,8 @@ def _find_no_shared_database(values: Mapping[str, Any], role: Role) -> Iterator[
 
 
 def _find_no_shared_key(values: Mapping[str, Any], role: Role) -> Iterator[str]:
-    """Gateways and workers must share the two halves of one key."""
-    if role is Role.GATEWAY and not values.get("R2_CREDENTIAL_SEALING_PUBLIC_KEY"):
+    """Those who only seal, and the workers who open it, must share the two halves of one key."""
+    if not role.delivers and not values.get("R2_CREDENTIAL_SEALING_PUBLIC_KEY"):
         yield "R2_CREDENTIAL_SEALING_PUBLIC_KEY: set it to the public half of the workers' key, as `keygen` printed it"
     if role is Role.WORKER and not values.get("R2_CREDENTIAL_SEALING_KEY"):
         yield "R2_CREDENTIAL_SEALING_KEY: set it to the private key (`keygen PATH` makes one), the same for all workers"
@@ -99,8 +112,8 @@ def _find_two_policies(values: Mapping[str, Any], _: Role) -> Iterator[str]:
         yield f"{_POLICY}: is set together with {', '.join(named)}, which its rules say instead: keep only one of them"
 
 
-def _find_nobody(values: Mapping[str, Any], _: Role) -> Iterator[str]:
-    if not values.get(_POLICY) and not any(_lists_anyone(values.get(name)) for name in _WHO):
+def _find_nobody(values: Mapping[str, Any], role: Role) -> Iterator[str]:
+    if role.speaks_to_slack and not values.get(_POLICY) and not any(_lists_anyone(values.get(name)) for name in _WHO):
         yield f"{' or '.join(_WHO)}: no one is listed, so no one could use the bot; list at least one id"
 
 
@@ -141,5 +154,8 @@ _RULES: Final[tuple[tuple[tuple[str, ...], _Rule], ...]] = (
     (("R2_CREDENTIAL_HTTP_PORT", "R2_CREDENTIAL_METRICS_PORT"), _find_shared_port),
     (_WHO, _find_nobody),
     ((_POLICY, *_SHORT_FORM), _find_two_policies),
+    ((MINTING_TOKEN, "CLOUDFLARE_API_TOKEN"), find_one_token_for_both),
+    ((EVERY, GRACE), find_too_short_an_interval),
+    ((), find_nothing_to_mint_with),  # one that cannot be read is there, so it is not missing
 )
 """Each rule after the settings that it is about."""

@@ -17,6 +17,7 @@ from bot.model.written_settings import plain_value
 _DURATION_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _LONGEST_TTL: Final = timedelta(days=7)
 _LONGEST_LIFETIME: Final = timedelta(days=3650)
+_SHORTEST_INTERVAL: Final = timedelta(days=1)
 _SHORTEST_HISTORY: Final = _LONGEST_TTL + timedelta(days=1)
 """Longer than any submission waits, and than a clock can be set back: what is deleted has no say in any order."""
 
@@ -94,6 +95,19 @@ def parse_lifetime(value: object) -> object:
     if value == "off":
         return None
     return _read_duration(value, _LONGEST_LIFETIME, "write off, or a number and a unit: 90d or 12h; at most 3650d")
+
+
+def parse_interval(value: object) -> object:
+    """Read a duration from 1 to 3650 days, or `off`, which is None."""
+    if not isinstance(value, str):
+        return value
+    if value == "off":
+        return None
+    fix = "write off, or a number and a unit from 1d to 3650d, such as 30d"
+    interval = _read_duration(value, _LONGEST_LIFETIME, fix)
+    if interval < _SHORTEST_INTERVAL:
+        raise ValueError(fix)
+    return interval
 
 
 def parse_history(value: object) -> object:

@@ -21,9 +21,20 @@ from bot.model.foreign_text import one_line
 from bot.model.role import Role
 from bot.model.secret import Secret
 from bot.model.slack_ids import SlackId
+from bot.model.token_name import Scope
 from bot.network import DIRECT, PROXIES, Network, find_unused
 from bot.setting_names import find_misspelt_names, find_unknown_names, with_files
 from bot.setting_problems import find_problems_of_fields, find_problems_together
+from bot.setting_rotation import (
+    DEFAULT_GRACE,
+    DEFAULT_QUOTA,
+    EVERY,
+    GRACE,
+    MINTING_TOKEN,
+    QUOTA,
+    SCOPE,
+    find_short_grace,
+)
 from bot.setting_sources import (
     FILE_SUFFIX,
     NETWORK,
@@ -50,6 +61,7 @@ from bot.setting_values import (
     parse_duration,
     parse_history,
     parse_host,
+    parse_interval,
     parse_lifetime,
     parse_port_or_off,
     parse_reminders,
@@ -66,14 +78,24 @@ _OTHERS: Final[Mapping[Role, tuple[str, ...]]] = {
         "CLOUDFLARE_EMAIL",
         "CLOUDFLARE_API_KEY",
         "R2_CREDENTIAL_SEALING_KEY",
+        MINTING_TOKEN,
     ),
-    Role.WORKER: ("SLACK_APP_TOKEN", "SLACK_SIGNING_SECRET"),
+    Role.WORKER: ("SLACK_APP_TOKEN", "SLACK_SIGNING_SECRET", MINTING_TOKEN),
+    Role.MINTER: (
+        "SLACK_BOT_TOKEN",
+        "SLACK_APP_TOKEN",
+        "SLACK_SIGNING_SECRET",
+        "CLOUDFLARE_API_TOKEN",
+        "CLOUDFLARE_EMAIL",
+        "CLOUDFLARE_API_KEY",
+        "R2_CREDENTIAL_SEALING_KEY",
+    ),
 }
 """Secrets that a role must not hold. If one is set all the same, it is dropped and the operator is warned."""
 
 
-_NEEDED: Final = frozenset({"SLACK_BOT_TOKEN", "CLOUDFLARE_ACCOUNT_ID"})
-"""Every role needs them: where both are missing, a whole file is."""
+_NEEDED: Final = frozenset({"SLACK_BOT_TOKEN", "CLOUDFLARE_ACCOUNT_ID", MINTING_TOKEN})
+"""Every role needs two of them: where all are missing, a whole file is."""
 
 
 _BOT_TOKEN: Final = secret_like(rf"xoxb-{PRINTABLE}", "is the bot token of the Slack app and starts with xoxb-")
@@ -178,17 +200,9 @@ class DatabaseSettings(ListenSettings):
 
 
 class Settings(DatabaseSettings):
-    """All settings of the bot, checked. The aliases are the names in the environment."""
+    """The settings of any process of the bot, checked. The aliases are the names in the environment."""
 
     audit_webhook: Annotated[str | None, BeforeValidator(check_url)] = Field(None, alias="R2_CREDENTIAL_AUDIT_WEBHOOK")
-    slack_bot_token: Annotated[Secret, _BOT_TOKEN] = Field(alias="SLACK_BOT_TOKEN")
-    slack_app_token: Annotated[
-        Secret | None, secret_like(rf"xapp-{PRINTABLE}", "is an app-level token and starts with xapp-")
-    ] = Field(None, alias="SLACK_APP_TOKEN")
-    slack_signing_secrets: Annotated[tuple[Secret, ...], BeforeValidator(parse_signing_secrets)] = Field(
-        (), alias="SLACK_SIGNING_SECRET"
-    )
-    slack_api_url: Annotated[str, BeforeValidator(check_url)] = Field("https://slack.com/api/", alias="SLACK_API_URL")
     cloudflare_account_id: Annotated[
         str,
         text_like(r"[0-9a-f]{32}", "is 32 lower-case hexadecimal digits; the dashboard shows it under Account home"),
@@ -202,6 +216,9 @@ class Settings(DatabaseSettings):
     cloudflare_api_key: Annotated[
         Secret | None, secret_like(PRINTABLE, "is a Cloudflare Global API key without blanks and quotes")
     ] = Field(None, alias="CLOUDFLARE_API_KEY")
+    cloudflare_minting_token: Annotated[
+        Secret | None, secret_like(PRINTABLE, "is a Cloudflare API token without blanks and quotes")
+    ] = Field(None, alias=MINTING_TOKEN)
     cloudflare_base_url: Annotated[str, BeforeValidator(check_url)] = Field(
         "https://api.cloudflare.com/client/v4", alias="CLOUDFLARE_BASE_URL"
     )
@@ -237,6 +254,13 @@ class Settings(DatabaseSettings):
     max_token_lifetime: Annotated[timedelta | None, BeforeValidator(parse_lifetime)] = Field(
         None, alias="R2_CREDENTIAL_MAX_TOKEN_LIFETIME"
     )
+    rotate_every: Annotated[timedelta | None, BeforeValidator(parse_interval)] = Field(None, alias=EVERY)
+    rotate_buckets: Annotated[tuple[str, ...], list_of(bucket_globs.find_slip, any_without="bucket")] = Field(
+        (), alias="R2_CREDENTIAL_ROTATE_BUCKETS"
+    )
+    rotate_grace: Annotated[timedelta, BeforeValidator(parse_duration)] = Field(DEFAULT_GRACE, alias=GRACE)
+    rotate_scope: Scope = Field(Scope.BUCKET, alias=SCOPE)
+    rotate_quota: int = Field(DEFAULT_QUOTA, alias=QUOTA, ge=1, le=1_000_000)
     allow_enable: bool = Field(default=False, alias="R2_CREDENTIAL_ALLOW_ENABLE")
     expiry_reminders: Annotated[tuple[timedelta, ...], BeforeValidator(parse_reminders)] = Field(
         (timedelta(days=14), timedelta(days=3), timedelta(0)), alias="R2_CREDENTIAL_EXPIRY_REMINDERS"
@@ -257,22 +281,42 @@ class Settings(DatabaseSettings):
         return list(find_problems_together(values, cls.role, except_for=unreadable))
 
 
-class GatewaySettings(Settings):
+class SlackSettings(Settings):
+    """The settings of a process that speaks to Slack: all that there are. Without a role, it does everything."""
+
+    slack_bot_token: Annotated[Secret, _BOT_TOKEN] = Field(alias="SLACK_BOT_TOKEN")
+    slack_app_token: Annotated[
+        Secret | None, secret_like(rf"xapp-{PRINTABLE}", "is an app-level token and starts with xapp-")
+    ] = Field(None, alias="SLACK_APP_TOKEN")
+    slack_signing_secrets: Annotated[tuple[Secret, ...], BeforeValidator(parse_signing_secrets)] = Field(
+        (), alias="SLACK_SIGNING_SECRET"
+    )
+    slack_api_url: Annotated[str, BeforeValidator(check_url)] = Field("https://slack.com/api/", alias="SLACK_API_URL")
+
+
+class GatewaySettings(SlackSettings):
     """The settings of a process that handles only Slack's requests."""
 
     role = Role.GATEWAY
 
 
-class WorkerSettings(Settings):
-    """The settings of a process that only calls Cloudflare and posts results."""
+class WorkerSettings(SlackSettings):
+    """The settings of a process that delivers: it calls Cloudflare and posts results."""
 
     role = Role.WORKER
 
 
+class MinterSettings(Settings):
+    """The settings of a process that only makes and revokes tokens. What calls Slack takes `SlackSettings`."""
+
+    role = Role.MINTER
+
+
 _SETTINGS_OF: Final[Mapping[Role, type[Settings]]] = {
-    Role.ALL: Settings,
+    Role.ALL: SlackSettings,
     Role.GATEWAY: GatewaySettings,
     Role.WORKER: WorkerSettings,
+    Role.MINTER: MinterSettings,
 }
 
 
@@ -308,6 +352,7 @@ def load_settings(env_file: Path = Path(".env"), role: Role = Role.ALL) -> Loade
         *_ignored_secrets(variables, role),
         *find_unused(variables),
         *_unused_signing_secret(settings),
+        *find_short_grace(settings.rotate_grace),
     ]
     warnings = [one_line(each) for each in (*ignored, *unknown.in_environment, *near, *unused)]
     if role is Role.ALL and settings.postgres_url is not None and settings.sealing_key is None:
@@ -358,7 +403,7 @@ def _unreadable_env_file(env_file: Path, error: OSError | UnicodeDecodeError) ->
 
 
 def _names() -> frozenset[str]:
-    return frozenset(each.alias for each in Settings.model_fields.values() if each.alias)
+    return frozenset(each.alias for each in SlackSettings.model_fields.values() if each.alias)
 
 
 def _secret_files(variables: Mapping[str, str], role: Role) -> dict[str, Path]:
@@ -367,7 +412,7 @@ def _secret_files(variables: Mapping[str, str], role: Role) -> dict[str, Path]:
 
 
 def _secret_names() -> list[str]:
-    fields = [each for each in Settings.model_fields.values() if each.alias]
+    fields = [each for each in SlackSettings.model_fields.values() if each.alias]
     return [str(each.alias) for each in fields if Secret in get_args(each.annotation) or each.annotation is Secret]
 
 
@@ -377,7 +422,7 @@ def _ignored_secrets(variables: Mapping[str, str], role: Role) -> list[str]:
 
 
 def _unused_signing_secret(settings: Settings) -> Iterator[str]:
-    if settings.slack_app_token is not None and settings.slack_signing_secrets:
+    if isinstance(settings, SlackSettings) and settings.slack_app_token is not None and settings.slack_signing_secrets:
         yield (
             "SLACK_SIGNING_SECRET: is not used, since SLACK_APP_TOKEN is set as well and means Socket Mode; unset the "
             "one that you do not want"

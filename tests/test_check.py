@@ -19,7 +19,7 @@ from bot.sandbox.cloudflare import FakeCloudflare
 from bot.sandbox.process import bot_environment
 from bot.sandbox.slack import FakeSlack
 from bot.sandbox.tokens import Behaviour
-from bot.settings import LoadedSettings, load_settings
+from bot.settings import LoadedSettings, SlackSettings, load_settings
 
 
 class Examine(Protocol):
@@ -82,6 +82,7 @@ def explain(load: Callable[[Mapping[str, str]], LoadedSettings], policy: Path) -
 
     async def run(user: str) -> list[Finding]:
         settings = load({**NO_LISTS, "R2_CREDENTIAL_POLICY": str(policy)}).settings
+        assert isinstance(settings, SlackSettings)
         return await check_policy(settings, CheckReport(io.StringIO()), user, "lake")
 
     return run

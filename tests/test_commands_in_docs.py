@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bot.settings import load_settings
+from bot.settings import SlackSettings, load_settings
 from tests.test_docs import DOCUMENTS, ROOT
 
 BIN = Path(sys.executable).parent
@@ -105,4 +105,5 @@ def test_the_settings_in_the_readme_are_complete_and_good(tmp_path: Path, monkey
     loaded = load_settings(env_file)
 
     assert loaded.warnings == []
+    assert isinstance(loaded.settings, SlackSettings)
     assert loaded.settings.slack_app_token is not None

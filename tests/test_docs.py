@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from bot.settings import Settings
+from bot.settings import SlackSettings
 
 ROOT = Path(__file__).parents[1]
 THREAT_MODEL = (ROOT / "docs" / "threat-model.md").read_text()
@@ -144,7 +144,7 @@ def test_every_host_that_is_called_is_on_both_pages() -> None:
     )
     section = (ROOT / "SECURITY.md").read_text().partition("\n## Where it connects\n")[2].partition("\n## ")[0]
     host = r"`((?:[a-z-]+\.)+com)`"
-    defaults = {urlsplit(str(field.default)).hostname for field in Settings.model_fields.values()}
+    defaults = {urlsplit(str(field.default)).hostname for field in SlackSettings.model_fields.values()}
 
     assert set(re.findall(host, table)) == set(re.findall(host, section))
     assert set(re.findall(host, table)) >= {name for name in defaults if name} >= {"slack.com", "api.cloudflare.com"}
@@ -155,7 +155,7 @@ def test_the_readme_names_every_setting() -> None:
     """A new setting must be documented as well."""
     readme = (ROOT / "README.md").read_text()
 
-    names = [field.alias for field in Settings.model_fields.values() if field.alias]
+    names = [field.alias for field in SlackSettings.model_fields.values() if field.alias]
     assert [name for name in names if f"`{name}`" not in readme] == []
 
 

@@ -26,6 +26,13 @@ from bot.model.move import Changes, Move
 from bot.model.submission import Pending, State, Submission, Task
 from bot.policy.rules import Rule
 
+_AFTER: Final = {
+    Task.STORE: State.VERIFYING,
+    Task.ENABLE: State.AWAITING_APPROVAL,  # a catalog is enabled from this very state
+    Task.ROTATE: State.MINTING,  # nothing is made before
+}
+"""How a submission goes on once it is approved."""
+
 ASK_AGAIN_AFTER: Final = timedelta(seconds=60)
 """How long a waiting submission is left alone: a changed rule and a removed person take effect within this time."""
 
@@ -46,7 +53,7 @@ class Approve(Step):
         decision = await self._tools.asking.find_decision(submission)
         if decision is not None:
             return await self._follow(pending, rule, decision)
-        if submission.state is State.STORING:
+        if submission.state is State.STORING or _is_minted(submission):
             raise ApprovalMissing
         if submission.state is not State.AWAITING_APPROVAL:  # first: from now on, no other token can take its place
             changes = Changes(approval_channel=rule.approval_channel or submission.channel_id)
@@ -57,8 +64,8 @@ class Approve(Step):
         return self._wait(submission)
 
     def is_done(self, submission: Submission, now: datetime) -> bool:  # noqa: ARG002 - checked each time
-        """Return whether it is written: from then on, no decision changes anything."""
-        return submission.state is State.CONFIRMING
+        """Return whether it is written: from then on, no decision changes anything. While a token is made, it waits."""
+        return submission.state in (State.MINTING, State.CONFIRMING)
 
     async def _follow(self, pending: Pending, rule: Rule, decision: Decision) -> Move | None:
         submission = pending.submission
@@ -79,8 +86,7 @@ class Approve(Step):
         """Go on to the write. A token needs new checks first if the wait was long."""
         if submission.state is not State.AWAITING_APPROVAL or self._is_passed(submission, changes):
             return None
-        to = State.AWAITING_APPROVAL if submission.task is Task.ENABLE else State.VERIFYING
-        return Move(to=to, at=self._tools.clock(), changes=changes)
+        return Move(to=_AFTER[submission.task], at=self._tools.clock(), changes=changes)
 
     @staticmethod
     def _is_passed(submission: Submission, changes: Changes) -> bool:
@@ -95,3 +101,8 @@ class Approve(Step):
         """Come back in a while, or as soon as a decision is recorded. An error that delayed asking is over."""
         at = min(self._tools.clock() + ASK_AGAIN_AFTER, submission.expires_at)
         return Move(to=State.AWAITING_APPROVAL, at=at, changes=Changes(findings=submission.findings))
+
+
+def _is_minted(submission: Submission) -> bool:
+    """Return whether the token has been made already: it had to be approved before."""
+    return submission.task is Task.ROTATE and submission.state in (State.MINTED, State.VERIFYING)

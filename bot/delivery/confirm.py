@@ -10,7 +10,7 @@ from bot.cloudflare.exchange import Turn
 from bot.delivery.step import MaySend, Step
 from bot.model.catalog import BucketKey, CredentialStatus
 from bot.model.move import Changes, Move
-from bot.model.submission import Pending, State
+from bot.model.submission import Pending, State, Submission, Task
 
 CONFIRM_PATIENCE: Final = timedelta(seconds=15)
 """How long after a successful write a slot may show no working credential before that is an alarm.
@@ -18,9 +18,19 @@ CONFIRM_PATIENCE: Final = timedelta(seconds=15)
 Cloudflare needs some seconds until a write is visible everywhere.
 """
 
+PROOF_PATIENCE: Final = timedelta(minutes=3)
+"""The same for a token that the bot made: the slot's users know its rights after up to a minute, and what is proven
+here decides on the end of the token before it."""
+
 _PAUSE: Final = timedelta(seconds=2)
+_LONGEST_PAUSE: Final = timedelta(seconds=10)
 
 _log = structlog.get_logger()
+
+
+def patience_to_confirm(task: Task) -> timedelta:
+    """Return how long after a successful write the slot may show no working credential before that is an alarm."""
+    return PROOF_PATIENCE if task is Task.ROTATE else CONFIRM_PATIENCE
 
 
 class Confirm(Step):
@@ -43,12 +53,26 @@ class Confirm(Step):
                 return Move(to=State.CONFIRMING, at=now + pause)
             return self._end(CredentialStatus.UNKNOWN, None)
         if status.is_alarm and patience > timedelta(0):
-            return Move(to=State.CONFIRMING, at=now + _PAUSE)
+            return Move(to=State.CONFIRMING, at=now + self._pause(submission, patience))
         return self._end(status, now if is_tested else None)
 
+    @staticmethod
+    def _pause(submission: Submission, patience: timedelta) -> timedelta:
+        """Return a pause that grows where there is much time."""
+        waited = patience_to_confirm(submission.task) - patience
+        return max(_PAUSE, min(waited / 8, _LONGEST_PAUSE))
+
     def _end(self, status: CredentialStatus, tested_at: datetime | None) -> Move:
-        changes = Changes(confirmation=status)
-        return Move(to=State.STORED, at=self._tools.clock(), changes=changes, tested_at=tested_at)
+        """End it. Only a test that found the credential working proves that an older token is not in the slot."""
+        is_proven = tested_at is not None and status is CredentialStatus.VALID
+        now, grace = self._tools.clock(), self._tools.rotate_grace
+        return Move(
+            to=State.STORED,
+            at=now,
+            changes=Changes(confirmation=status),
+            tested_at=tested_at,
+            retires_at=now + grace if is_proven and grace is not None else None,
+        )
 
     async def _test_slot(self, key: BucketKey, turn: Turn) -> tuple[CredentialStatus, bool]:
         """Return the status, and whether Cloudflare tested the credential for it.

@@ -101,6 +101,7 @@ class Delivery:
         plans: Mapping[Task, Plan] = PLANS,
         metrics: Metrics | None = None,
         right_of_way: RightOfWay | None = None,
+        rotate_grace: timedelta | None = None,
     ) -> None:
         self._right_of_way = right_of_way or RightOfWay()
         self._metrics = metrics or Metrics()
@@ -119,6 +120,7 @@ class Delivery:
             retry=self._retry,
             clock=clock,
             fresh_token_patience=fresh_token_patience,
+            rotate_grace=rotate_grace,
         )
         self._plans = {task: tuple(kind(tools) for kind in plan) for task, plan in plans.items()}
         self._kept = KeptMoves()

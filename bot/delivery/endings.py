@@ -1,11 +1,19 @@
 """How a submission ends without a success. Pure."""
 
+from collections.abc import Mapping
 from datetime import datetime
+from typing import Final
 
 from bot.cloudflare.errors import Refusal
-from bot.model.errors import BotError, NeverSent, NotApprovedInTime, error_of_code
+from bot.model.errors import BotError, NeverSent, NotApprovedInTime, NotMintedInTime, error_of_code
 from bot.model.move import Changes, Move
 from bot.model.submission import State, Submission
+
+_WAITED_FOR: Final[Mapping[State, type[BotError]]] = {
+    State.AWAITING_APPROVAL: NotApprovedInTime,
+    State.MINTING: NotMintedInTime,
+}
+"""What did not come in time."""
 
 
 def end_unwritten(
@@ -30,8 +38,7 @@ def give_up(submission: Submission, now: datetime) -> Move:
     cause = error_of_code(submission.error_code) if submission.error_code else None
     landed = submission.possibly_written
     if submission.attempts == 0 and cause is None:
-        is_unapproved = submission.state is State.AWAITING_APPROVAL
-        return Move(to=State.EXPIRED, at=now, because=NotApprovedInTime() if is_unapproved else NeverSent())
+        return Move(to=State.EXPIRED, at=now, because=_WAITED_FOR.get(submission.state, NeverSent)())
     is_refused = cause is not None and issubclass(cause, Refusal)
     ending = State.UNCERTAIN if landed else State.REFUSED if is_refused else State.FAILED
     return Move(to=ending, at=now, supersedes=landed)

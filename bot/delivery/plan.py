@@ -6,6 +6,7 @@ from typing import Final
 from bot.delivery.approve import Approve
 from bot.delivery.confirm import Confirm
 from bot.delivery.enable import Enable
+from bot.delivery.mint import Mint
 from bot.delivery.permit import Permit
 from bot.delivery.step import Step
 from bot.delivery.store import Store
@@ -18,5 +19,6 @@ PLANS: Final[Mapping[Task, Plan]] = {
     Task.STORE: (Permit, Verify, Approve, Store, Confirm),
     Task.CHECK: (Permit, Verify),
     Task.ENABLE: (Permit, Approve, Enable),
+    Task.ROTATE: (Permit, Approve, Mint, Verify, Store, Confirm),
 }
 """Steps that are done are skipped; the report follows the last step, or the one that ended the submission."""

@@ -45,8 +45,8 @@ class Retry:
 
 def wait(submission: Submission, at: datetime, because: BotError, changes: Changes) -> Move:
     """Return a move that stays in the current state until `at`."""
-    is_first = submission.state is State.ACCEPTED and submission.task is not Task.ENABLE
-    to = State.VERIFYING if is_first else submission.state
+    is_first = submission.state is State.ACCEPTED and submission.task in (Task.STORE, Task.CHECK)
+    to = State.VERIFYING if is_first or submission.state is State.MINTED else submission.state
     return Move(to=to, at=at, changes=changes, because=because.with_traceback(None))
 
 

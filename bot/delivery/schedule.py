@@ -5,10 +5,11 @@ from datetime import UTC, datetime
 from typing import Final
 
 from bot.cloudflare.budget import Urgency
-from bot.model.submission import Pending, State, Task
+from bot.model.submission import FOR_THE_SLOT, Pending, State, Task
 
 URGENCIES: Final[Mapping[Task, Urgency]] = {
     Task.STORE: Urgency.WRITE,
+    Task.ROTATE: Urgency.WRITE,
     Task.ENABLE: Urgency.WRITE,
     Task.CHECK: Urgency.CHECK,
 }
@@ -28,7 +29,8 @@ def schedule(work: Sequence[Pending], open_from: Mapping[Urgency, datetime]) -> 
     confirming = [each for each in work if each.submission.state is State.CONFIRMING]
     sendable = [each for each in work if each not in (*ended, *confirming)]
     of_task = {task: [each for each in sendable if each.submission.task is task] for task in Task}
-    held, newest = of_task[Task.STORE][:-1], of_task[Task.STORE][-1:]
+    for_the_slot = [each for each in sendable if each.submission.task in FOR_THE_SLOT]
+    held, newest = for_the_slot[:-1], for_the_slot[-1:]
 
     def goes_at(pending: Pending) -> datetime:
         return max(pending.submission.next_attempt_at, open_from.get(URGENCIES[pending.submission.task], _ALWAYS))

@@ -10,8 +10,18 @@ from bot.cloudflare.answers import TokenVerification
 from bot.cloudflare.client import CloudflareClient
 from bot.cloudflare.errors import CloudflareError
 from bot.cloudflare.exchange import Turn
+from bot.cloudflare.minting_errors import as_minted
 from bot.delivery.endings import end_unwritten
-from bot.delivery.judge import NOT_OFFERED, REJECTED, Answers, is_bare, is_from_elsewhere, is_no, is_rejected, judge
+from bot.delivery.judge import (
+    NOT_OFFERED,
+    REJECTED,
+    Answers,
+    is_bare,
+    is_from_elsewhere,
+    is_no,
+    is_rejected,
+    judge,
+)
 from bot.delivery.permit import find_rule
 from bot.delivery.retry import pause_for_fresh_token, wait
 from bot.delivery.step import MaySend, Step
@@ -23,6 +33,9 @@ from bot.model.submission import Findings, Pending, State, Submission, Task, Tok
 
 TEST_PATIENCE: Final = timedelta(seconds=2)
 """How long the test of the credential already in the slot may take: it is only shown, and decides nothing."""
+
+MINTED_TOKEN_PATIENCE: Final = timedelta(minutes=3)
+"""How long the bot waits for Cloudflare to know a token that it made itself, with its rights: a minute, they say."""
 
 CHECK_LIFETIME: Final = timedelta(seconds=60)
 """How long the findings are valid; a write that had to wait longer needs new checks."""
@@ -46,23 +59,29 @@ class Verify(Step):
         While an approver is asked, the token is not opened: the checks are repeated after the approval.
         """
         is_fresh = submission.checked_at is not None and now - submission.checked_at < CHECK_LIFETIME
-        return is_fresh or submission.state in (State.AWAITING_APPROVAL, State.CONFIRMING)
+        return is_fresh or submission.state in (State.AWAITING_APPROVAL, State.MINTING, State.CONFIRMING)
 
     async def take(self, pending: Pending, turn: Turn, may_send: MaySend) -> Move | None:
         """Open the token, ask about it, drop it, and judge the answers."""
         submission, now = pending.submission, self._tools.clock()
-        patience_until = submission.patience_until or now + self._tools.fresh_token_patience
+        patience_until = submission.patience_until or now + self._patience(submission)
         answers = await self._ask(pending, turn, may_send)
         try:
             findings = judge(answers, self._tools.clock(), is_patient=now < patience_until)
         except CloudflareError as refusal:
             if refusal.passes and now < patience_until:
                 return self._wait_until_known(submission, refusal, patience_until)
-            return self._tools.retry.after(submission, refusal)
+            told = as_minted(refusal) if submission.task is Task.ROTATE else refusal
+            return self._tools.retry.after(submission, told)
         rule = await find_rule(self._tools.gate, submission)
         if self._lives_too_long(findings, rule.max_token_lifetime):
             return self._refuse_lifetime(submission, findings)
         return self._go_on(submission, findings)
+
+    def _patience(self, submission: Submission) -> timedelta:
+        """Return how long Cloudflare may not know the token: one that the bot has just made is surely new."""
+        patience = self._tools.fresh_token_patience
+        return max(patience, MINTED_TOKEN_PATIENCE) if submission.task is Task.ROTATE else patience
 
     async def _ask(self, pending: Pending, turn: Turn, may_send: MaySend) -> Answers:
         submission = pending.submission
@@ -81,7 +100,7 @@ class Verify(Step):
             return Move(to=State.CHECKED, at=now, changes=Changes(checked_at=now, findings=findings))
         if submission.possibly_written and submission.findings is not None:  # the slot may hold this very token now
             findings = replace(findings, credential=submission.findings.credential)
-        to = State.VERIFYING if submission.state is State.ACCEPTED else submission.state
+        to = State.VERIFYING if submission.state in (State.ACCEPTED, State.MINTED) else submission.state
         return Move(to=to, at=now, changes=Changes(checked_at=now, findings=findings))
 
     def _lives_too_long(self, findings: Findings, limit: timedelta | None) -> bool:
@@ -97,7 +116,7 @@ class Verify(Step):
 
     def _wait_until_known(self, submission: Submission, refusal: CloudflareError, patience_until: datetime) -> Move:
         now = self._tools.clock()
-        pause = pause_for_fresh_token(now, patience_until, self._tools.fresh_token_patience)
+        pause = pause_for_fresh_token(now, patience_until, self._patience(submission))
         return wait(submission, now + pause, refusal, Changes(patience_until=patience_until))
 
 

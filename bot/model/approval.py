@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Final, Protocol, Self
 
-from bot.model.submission import Findings, Pending, Submission
+from bot.model.submission import Findings, Pending, Submission, Task
 
 _KIND: Final = "decision"
 _REQUEST_KIND: Final = "request"
@@ -110,8 +110,11 @@ class Decided:
 def digest_of(pending: Pending) -> str:
     """Return what a decision is bound to: the sealed token, and what Cloudflare said of it when it was asked for.
 
-    Bucket, person, task and channel need not be in it: a sealed token opens for no other ones.
+    Bucket, person, task and channel need not be in it: a sealed token opens for no other ones. A rotation is approved
+    before there is a token.
     """
+    if pending.submission.task is Task.ROTATE:
+        return hashlib.sha256(b"a token of the bot's own").hexdigest()[:_DIGITS]
     parts = [pending.sealed.token or "", *_facts_of(pending.submission.findings)]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:_DIGITS]
 

@@ -49,6 +49,7 @@ BotError
 ├── GivenUp                    the submission's deadline passed
 │   ├── NeverSent
 │   ├── NotApprovedInTime
+│   ├── NotMintedInTime
 │   └── DeadlineReached
 ├── DatabaseRestored           a backup of the database was put back, in which the submission was open
 ├── UnknownCause               a code of another version of the bot, or a damaged record
@@ -634,6 +635,15 @@ class NotApprovedInTime(GivenUp):
     code = "not_approved_in_time"
     cause = "No approval came in time: nothing was written, and the token was erased."
     fixes = ("Submit the token again, and tell an approver.",)
+
+
+class NotMintedInTime(GivenUp):
+    """The deadline passed while the submission waited for a token to be made."""
+
+    code = "not_minted_in_time"
+    who_acts = WhoActs.OPERATOR
+    cause = "No token was made in time, so nothing was written: the process that makes tokens may not be running."
+    fixes = ("Start the process that holds CLOUDFLARE_MINTING_TOKEN (`run --role minter`), and rotate again.",)
 
 
 class DeadlineReached(GivenUp):

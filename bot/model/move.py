@@ -50,6 +50,9 @@ class Move:
     tested_at: datetime | None = None
     """When Cloudflare tested the slot, if `changes.confirmation` is from a test."""
 
+    retires_at: datetime | None = None
+    """When the bucket's older minted tokens may be taken back; None if nothing is proven of this one."""
+
     forgets_response_url: bool = False
     effect: "Callable[[Pending], Awaitable[Self]] | None" = None
     """Runs only after this move is recorded: takes the recorded submission, returns the next move."""

@@ -58,6 +58,12 @@ class Task(StrEnum):
     STORE = "store"
     CHECK = "check"
     ENABLE = "enable"
+    ROTATE = "rotate"
+    """Stores a token that the bot has made itself: nobody pastes one."""
+
+
+FOR_THE_SLOT: Final = (Task.STORE, Task.ROTATE)
+"""The tasks that write a token: the newest of a bucket wins."""
 
 
 class Check(StrEnum):
@@ -92,6 +98,9 @@ class State(StrEnum):
     """The state of a submission; those in `ENDINGS` are final."""
 
     ACCEPTED = "accepted"
+    MINTING = "minting"
+    """A token is being made for it, by a process that holds CLOUDFLARE_MINTING_TOKEN."""
+    MINTED = "minted"
     VERIFYING = "verifying"
     AWAITING_APPROVAL = "awaiting_approval"
     STORING = "storing"
@@ -124,9 +133,12 @@ ENDINGS: Final = frozenset(
 _SLOT_UNTOUCHED: Final = frozenset({State.REFUSED, State.DENIED, State.FAILED, State.SUPERSEDED, State.EXPIRED})
 
 STEPS: Final[Mapping[State, frozenset[State]]] = {
-    State.ACCEPTED: _SLOT_UNTOUCHED | {State.VERIFYING, State.AWAITING_APPROVAL, State.CHECKED, State.ENABLED},
+    State.ACCEPTED: _SLOT_UNTOUCHED
+    | {State.VERIFYING, State.AWAITING_APPROVAL, State.MINTING, State.CHECKED, State.ENABLED},
+    State.MINTING: _SLOT_UNTOUCHED | {State.MINTED},
+    State.MINTED: _SLOT_UNTOUCHED | {State.VERIFYING},
     State.VERIFYING: _SLOT_UNTOUCHED | {State.AWAITING_APPROVAL, State.STORING, State.CHECKED},
-    State.AWAITING_APPROVAL: _SLOT_UNTOUCHED | {State.VERIFYING, State.ENABLED},
+    State.AWAITING_APPROVAL: _SLOT_UNTOUCHED | {State.VERIFYING, State.MINTING, State.ENABLED},
     # A write may be in flight: EXPIRED would claim that nothing was sent.
     State.STORING: frozenset(
         {State.CONFIRMING, State.REFUSED, State.DENIED, State.FAILED, State.UNCERTAIN, State.SUPERSEDED}

@@ -16,9 +16,8 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from bot.model.finding import Check, Finding, Mark, Part
-from bot.model.role import Role
 from bot.network import CA_DIRECTORY, CA_FILE, Network, Route, has_own_authorities, list_hashed
-from bot.settings import Settings
+from bot.settings import Settings, SlackSettings
 
 EXPIRES_SOON: Final = timedelta(days=30)
 
@@ -65,20 +64,25 @@ def find_in_network(settings: Settings, now: datetime) -> Iterator[Finding]:
 
 
 def _list_clients(settings: Settings) -> Iterator[_Client]:
+    if isinstance(settings, SlackSettings):
+        yield from _list_clients_of_slack(settings)
+    if settings.role.calls_cloudflare:
+        api = urlsplit(settings.cloudflare_base_url)
+        yield _Client(name="Cloudflare's API", scheme=api.scheme, host=api.hostname or "", port=api.port)
+    if settings.role.delivers and settings.audit_webhook is not None:
+        hook = urlsplit(settings.audit_webhook)
+        yield _Client(name="The audit's webhook", scheme=hook.scheme, host=hook.hostname or "", port=hook.port)
+
+
+def _list_clients_of_slack(settings: SlackSettings) -> Iterator[_Client]:
     web = urlsplit(settings.slack_api_url)
     host = web.hostname or ""
     is_slacks = host in _SLACK_HOSTS
     make = partial(_Client, scheme=web.scheme, port=web.port)
     yield make(name="Slack's Web API", host=host)
-    if settings.role is not Role.WORKER and settings.slack_app_token is not None:
+    if settings.role.takes_payloads and settings.slack_app_token is not None:
         yield make(name="Slack's WebSocket", host=f"wss-primary.{host}" if is_slacks else host)
     yield make(name="Slack's response URLs", host=f"hooks.{host}" if is_slacks else host)
-    if settings.role is not Role.GATEWAY:
-        api = urlsplit(settings.cloudflare_base_url)
-        yield _Client(name="Cloudflare's API", scheme=api.scheme, host=api.hostname or "", port=api.port)
-        if settings.audit_webhook is not None:
-            hook = urlsplit(settings.audit_webhook)
-            yield _Client(name="The audit's webhook", scheme=hook.scheme, host=hook.hostname or "", port=hook.port)
 
 
 def _describe(client: _Client, route: Route, network: Network) -> Finding:

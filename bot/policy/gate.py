@@ -179,6 +179,12 @@ class Gate:
         if refusal is not None:
             raise refusal
 
+    def rule_of_anybody(self, verb: Verb, key: BucketKey, channel_id: str) -> Rule:
+        """Return the first rule that lets anyone do this; raises the AccessRefused that applies to everyone."""
+        self.require_of_anybody(verb, key, channel_id)
+        request = Request(verb=verb, key=key, channel_id=channel_id)
+        return next(rule for rule in self._rules if rule.refuse(request) is None)
+
     def serves(self, key: BucketKey) -> bool:
         """Return whether the bot serves this bucket for anyone."""
         return is_served(self._rules, key)

@@ -66,6 +66,10 @@ class Authenticity:
         """Return what tells two tokens apart and, without the key, says nothing about either."""
         return _hmac(self._fingerprint, token.encode("utf-8", "surrogatepass"))[:_FINGERPRINT_DIGITS]
 
+    def installation_mark(self) -> str:
+        """Return eight hex digits that tell this installation from others, and say nothing about the key."""
+        return _derive(self._signing[self.key_id], "installation").hex()[:8]
+
     def webhook_secret(self) -> Secret:
         """Return the secret with which a receiver verifies the audit webhook, as the Standard Webhooks write it."""
         return Secret(f"whsec_{base64.b64encode(self._webhook).decode()}")

@@ -25,7 +25,7 @@ from bot.model.audit import Entry, Event, Who
 from bot.model.clock import FURTHEST_BACK
 from bot.model.errors import leaves
 from bot.model.move import Change
-from bot.model.submission import NewSubmission, Submission, Task
+from bot.model.submission import FOR_THE_SLOT, NewSubmission, Submission, Task
 from bot.storage.audit import AuditChain
 from bot.storage.authentic import sign_submission, was_sent_by_the_bot
 from bot.storage.lock import lock_bucket, lock_name
@@ -187,7 +187,7 @@ def _find_place(connection: Connection, chain: AuditChain, new: NewSubmission) -
     newest_at = max((row.sent_at for row in newest), default=new.sent_at)
     if newest_at - new.sent_at >= FURTHEST_BACK:
         return _Place(sent_at=newest_at + _NEXT)  # a repeated Submit keeps its sequence
-    is_late = new.task is Task.STORE and in_slot is not None and _is_older(new, *_times_of(in_slot))
+    is_late = new.task in FOR_THE_SLOT and in_slot is not None and _is_older(new, *_times_of(in_slot))
     if in_slot is None or not is_late or not was_sent_by_the_bot(connection, chain, in_slot):
         return _Place(sent_at=new.sent_at)
     return _Place(sent_at=new.sent_at, overtaken_by=in_slot.user_id)

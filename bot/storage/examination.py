@@ -14,7 +14,6 @@ from sqlalchemy import Connection
 
 from bot.model.errors import DatabaseTrouble, KeyFileUnusable
 from bot.model.finding import Finding, Mark, Part
-from bot.model.role import Role
 from bot.sealing.key_files import KeyFiles
 from bot.sealing.private_places import find_exposure
 from bot.settings import Settings
@@ -221,13 +220,12 @@ def _examine_keys(settings: Settings, now: datetime, keys: _KeyIds) -> Finding:
     except OSError as error:
         return replace(find_unusable(settings, error), part=Part.KEYS, event="keys_unusable")
     except ValueError as error:
-        is_gateway = settings.role is Role.GATEWAY
-        name = "R2_CREDENTIAL_SEALING_PUBLIC_KEY" if is_gateway else "R2_CREDENTIAL_SEALING_KEY"
+        name = "R2_CREDENTIAL_SEALING_KEY" if settings.role.delivers else "R2_CREDENTIAL_SEALING_PUBLIC_KEY"
         return _no_keys(name, str(error))
 
 
 def _judge_ring(settings: Settings, now: datetime, keys: _KeyIds) -> Finding:
-    if settings.role is Role.GATEWAY:
+    if not settings.role.delivers:
         return judge_public_key(read_public_key(settings).sealing_key.key_id, keys.seen)
     given = read_given_keys(settings)
     if given is not None:

@@ -22,7 +22,7 @@ from bot.model.audit import Entry, Event
 from bot.model.catalog import BucketKey, CredentialStatus, StoredCredential
 from bot.model.errors import BotError, DatabaseRestored, RecordDamaged
 from bot.model.move import Change, Changes, Move
-from bot.model.submission import ENDINGS, STEPS, Lease, State, Submission
+from bot.model.submission import ENDINGS, STEPS, Lease, SealedToken, State, Submission, Task
 from bot.storage.audit import AuditChain
 from bot.storage.authentic import (
     entry_of,
@@ -34,6 +34,7 @@ from bot.storage.authentic import (
 )
 from bot.storage.catalogs import note_stored, note_test
 from bot.storage.lock import lock_bucket
+from bot.storage.minted_moves import follow_moves
 from bot.storage.rows import (
     EPOCH,
     IS_FOR_THE_SLOT,
@@ -85,10 +86,29 @@ def make_move(
         changed += _supersede_older(connection, chain, row, move)
     if is_written:
         note_stored(connection, _as_credential(row, move.at))
+    follow_moves(connection, chain, changed, move)
     if move.tested_at is not None:
         note_test(connection, submission.key, CredentialStatus(row.confirmation), move.tested_at)
     chain.append(connection, _entries(changed, move))
     return [change for change, _ in changed]
+
+
+def give_token(
+    connection: Connection, chain: AuditChain, submission: Submission, sealed: SealedToken, at: datetime
+) -> Change | None:
+    """Give a submission the token that was made for it, if it still waits for one; raises RecordDamaged.
+
+    None if it has ended, waits no longer, or was submitted anew: the token is sealed for what was read.
+    """
+    row = connection.execute(_LOCK.where(SUBMISSIONS.c.id == submission.id)).one_or_none()
+    if row is None or row.accepted_at != submission.accepted_at or row.state != State.MINTING.value:
+        return None
+    require_progress(chain, row)
+    given = {"sealed_token": sealed, "state": State.MINTED.value, "next_attempt_at": at, "revision": row.revision + 1}
+    signed = sign_submission(chain.authenticity, dict(row._mapping) | NO_CAUSE | given)  # noqa: SLF001 - public in SQLAlchemy, with this name
+    values = {name: signed[name] for name in (*given, *NO_CAUSE, "token_digest", "signature", "progress")}
+    statement = update(SUBMISSIONS).where(SUBMISSIONS.c.id == submission.id).values(values).returning(SUBMISSIONS)
+    return Change(submission=require_progress(chain, connection.execute(statement).one()), is_new_state=True)
 
 
 def begin_anew(
@@ -96,7 +116,8 @@ def begin_anew(
 ) -> bool:
     """Replace the first Submit of a form by a repeated one, if nothing was sent yet; return whether it was replaced.
 
-    One that an approver was asked about stays as it is, and so does one that the bot has not made so.
+    One that an approver was asked about stays as it is, and so do one for which a token is being made, and one that
+    the bot has not made so.
 
     This is not a step but another submission under the same id. The higher revision makes every copy of the first
     one stale, so that a delivery that has read it cannot record anything.
@@ -106,7 +127,8 @@ def begin_anew(
     except RecordDamaged:
         return False
     anew = progress | row | NOTHING_FOUND | {"revision": first.revision + 1}
-    statement = update(SUBMISSIONS).where(is_it, _IS_UNSENT, _IS_UNSEEN, SUBMISSIONS.c.revision == first.revision)
+    is_unchanged = SUBMISSIONS.c.revision == first.revision
+    statement = update(SUBMISSIONS).where(is_it, _IS_UNTOUCHED, _IS_UNSEEN, is_unchanged)
     return connection.execute(statement.values(sign_submission(chain.authenticity, anew))).rowcount > 0
 
 
@@ -146,10 +168,16 @@ def _require_step(state: State, to: State) -> None:
 
 
 # Statements that run for each submission are built once: building and hashing them took longer than running them.
-_UNSENT: Final = (State.ACCEPTED, State.VERIFYING, State.AWAITING_APPROVAL)
+_UNSENT: Final = (State.ACCEPTED, State.MINTING, State.MINTED, State.VERIFYING, State.AWAITING_APPROVAL)
 _IS_UNSENT: Final = SUBMISSIONS.c.state.in_([state.value for state in _UNSENT])
+# A token that was made for the first one is not made for the second one as well.
+_IS_UNTOUCHED: Final = or_(
+    SUBMISSIONS.c.state == State.ACCEPTED.value,
+    and_(SUBMISSIONS.c.state == State.VERIFYING.value, SUBMISSIONS.c.task != Task.ROTATE.value),
+)
 # An approver decides on the first token, also while it is checked once more after the approval.
 _IS_UNSEEN: Final = and_(SUBMISSIONS.c.state != State.AWAITING_APPROVAL.value, SUBMISSIONS.c.approval_channel.is_(None))
+_LOCK: Final = select(SUBMISSIONS).with_for_update()
 _CAN_COUNT: Final = SUBMISSIONS.c.revision < MOST_COUNTED  # a damaged one must not fail the move that ends it
 _COUNTED: Final = case((_CAN_COUNT, SUBMISSIONS.c.revision + 1), else_=SUBMISSIONS.c.revision)
 _MOVE: Final = (

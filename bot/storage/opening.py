@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Final
 
 from bot.model.errors import DatabaseTrouble, StartRefused
 from bot.model.finding import Finding, log_each_once, log_finding
-from bot.model.role import Role
 from bot.sealing.hpke import KeyRing, PublicRing
 from bot.sealing.key_files import KeyFiles
 from bot.settings import DatabaseSettings, Settings
@@ -56,7 +55,7 @@ class Store:
 
     @property
     def key_ring(self) -> KeyRing | None:
-        """The keys that can open sealed tokens; a gateway has none."""
+        """The keys that can open sealed tokens; a process that does not deliver has none."""
         return self.sealing if isinstance(self.sealing, KeyRing) else None
 
 
@@ -197,7 +196,7 @@ async def _open_postgres(
 def _sealing_on_postgres(
     settings: Settings, now: datetime, stack: AsyncExitStack
 ) -> tuple[KeyFiles | None, KeyRing | PublicRing]:
-    if settings.role is Role.GATEWAY:
+    if not settings.role.delivers:
         return None, load_public_ring(settings)
     try:
         if settings.sealing_key is None:

@@ -1,4 +1,4 @@
-"""Loads the keys of a process: the operator's, the bot's own, or a gateway's public half."""
+"""Loads the keys of a process: the operator's, the bot's own, or the public half of those who only seal."""
 
 from datetime import datetime
 from typing import Final
@@ -33,13 +33,13 @@ def read_given_keys(settings: Settings) -> KeyRing | None:
 
 
 def read_public_key(settings: Settings) -> PublicRing:
-    """Return the key with which a gateway seals; raises ValueError that quotes nothing."""
+    """Return the key with which a process seals that opens nothing; raises ValueError that quotes nothing."""
     pem = settings.sealing_public_key
     return PublicRing(load_public_key("" if pem is None else pem.reveal()))
 
 
 def load_public_ring(settings: Settings) -> PublicRing:
-    """Return the key with which a gateway seals; raises StartRefused."""
+    """Return the key with which a process seals that opens nothing; raises StartRefused."""
     try:
         return read_public_key(settings)
     except ValueError as error:

@@ -2,11 +2,12 @@
 
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Row, Table, and_, bindparam, literal_column, select, tuple_
+from sqlalchemy import ColumnElement, Row, Table, and_, bindparam, literal_column, or_, select, tuple_
 
 from bot.model.catalog import BucketKey, CredentialStatus
 from bot.model.errors import RecordDamaged
 from bot.model.submission import (
+    FOR_THE_SLOT,
     Check,
     Findings,
     NewSubmission,
@@ -54,7 +55,7 @@ PLACE: Final = (SUBMISSIONS.c.sent_at, SUBMISSIONS.c.accepted_at, SUBMISSIONS.c.
 IS_OLDER: Final = tuple_(*PLACE) < tuple_(*(bindparam(f"its_{column.name}", type_=column.type) for column in PLACE))
 """Whether a row comes before the one with that place."""
 
-IS_FOR_THE_SLOT: Final = SUBMISSIONS.c.task == Task.STORE.value
+IS_FOR_THE_SLOT: Final = or_(*(SUBMISSIONS.c.task == literal_column(f"'{task.value}'") for task in FOR_THE_SLOT))
 
 NO_ERROR: Final = dict.fromkeys(("error_code", "cloudflare_code", "cloudflare_message"))
 NO_CAUSE: Final = NO_ERROR | {"cf_ray": None}

@@ -280,3 +280,62 @@ AUDIT_WEBHOOK: Final = Table(
     Column("held_until", _UtcDateTime),
 )
 """One row: the last entry that the audit's webhook has got, and the process that sends the next ones."""
+
+MINTED_TOKENS: Final = Table(
+    "minted_tokens",
+    METADATA,
+    Column("name", String, primary_key=True),
+    Column("account_id", String, nullable=False),
+    Column("bucket", String, nullable=False),
+    Column("submission_id", String),
+    Column("state", String, nullable=False),
+    Column("token_id", String),
+    Column("scope", String, nullable=False),
+    Column("epoch", BigInteger, nullable=False),
+    Column("intended_at", _UtcDateTime, nullable=False),
+    Column("due_at", _UtcDateTime, nullable=False),
+    Column("changed_at", _UtcDateTime, nullable=False),
+    Column("disabled_at", _UtcDateTime),
+    Column("tested_at", _UtcDateTime),
+    Column("expires_at", _UtcDateTime),
+    Column("was_sent", Boolean, nullable=False),
+    Column("undone", Integer, nullable=False),
+    Column("trouble", String),
+    Column("revision", Integer, nullable=False),
+    Column("signature", String, nullable=False),
+)
+"""Written ahead of each call that makes or changes a token of ours. Never a token's value."""
+_IS_LEFT: Final = text("state <> 'dead' AND state <> 'gone'")
+Index(
+    "minted_tokens_left",
+    MINTED_TOKENS.c.account_id,
+    MINTED_TOKENS.c.bucket,
+    sqlite_where=_IS_LEFT,
+    postgresql_where=_IS_LEFT,
+)
+Index("minted_tokens_submission", MINTED_TOKENS.c.submission_id)
+
+MINTING_LEASES: Final = Table(
+    "minting_leases",
+    METADATA,
+    Column("account_id", String, primary_key=True),
+    Column("bucket", String, primary_key=True),
+    Column("epoch", BigInteger, nullable=False),
+    Column("holder", String),
+    Column("held_until", _UtcDateTime, nullable=False),
+)
+"""Who speaks to Cloudflare about a bucket's tokens; the row of bucket "" is for housekeeping."""
+
+INSTALLATIONS: Final = Table(
+    "installations",
+    METADATA,
+    Column("account_id", String, primary_key=True),
+    Column("mark", String, nullable=False),
+    Column("seen_at", _UtcDateTime),
+    Column("checked_at", _UtcDateTime),
+    Column("tokens", Integer),
+    Column("has_groups", Boolean),
+    Column("trouble", String),
+    Column("signature", String, nullable=False),
+)
+"""One row: what marks this installation's tokens, signed, and what the minter last found at Cloudflare."""

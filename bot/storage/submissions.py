@@ -189,6 +189,12 @@ class Submissions:
         self._notify(changes)
         return decided
 
+    async def follow(self, act: Callable[[Connection], tuple[_T, list[Change]]], key: BucketKey) -> _T:
+        """Run a transaction of another part that gives the bucket's delivery something to do, and wake it."""
+        result, changes = await self._run(act, key, wakes=lambda _: True)
+        self._notify(changes)
+        return result
+
     async def apply(self, submission: Submission, move: Move, lease: Lease | None = None) -> list[Submission]:
         """Make a move if the submission is unchanged since it was read; return all that changed, it first.
 

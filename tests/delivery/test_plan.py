@@ -110,7 +110,9 @@ async def _inline(path: Path, client: CloudflareClient, notes: Notes) -> AsyncIt
     database = SqliteDatabase(path)
     database.start()
     submissions = Submissions(database, CHAIN)
-    dispatcher = InlineDispatcher(_delivery(submissions, database, client, notes), submissions, lambda: NOW)
+    dispatcher = InlineDispatcher(
+        _delivery(submissions, database, client, notes), submissions.unreported_keys, lambda: NOW
+    )
     submissions.wake_by(dispatcher.dispatch)
     yield submissions
     await dispatcher.stop()
@@ -131,7 +133,7 @@ async def _jobs(url: str, client: CloudflareClient, notes: Notes) -> AsyncIterat
     runner = JobRunner(
         url=url,
         jobs=jobs,
-        submissions=submissions,
+        find_overdue=submissions.overdue_keys,
         delivery=_delivery(submissions, database, client, notes),
         refresh_catalogs=nothing,
         keep_house=nothing,

@@ -7,7 +7,7 @@ import pytest
 
 from bot.model.role import Role
 from bot.model.secret import Secret
-from bot.settings import _OTHERS, Settings
+from bot.settings import _OTHERS, Settings, SlackSettings
 from tests.deploy.files import (
     COMPOSE,
     DOCKERFILE,
@@ -19,10 +19,10 @@ from tests.deploy.files import (
     values_of,
 )
 
-ALIASES = {field.alias for field in Settings.model_fields.values() if field.alias}
+ALIASES = {field.alias for field in SlackSettings.model_fields.values() if field.alias}
 SECRETS = {
     field.alias
-    for field in Settings.model_fields.values()
+    for field in SlackSettings.model_fields.values()
     if field.alias and (field.annotation is Secret or Secret in get_args(field.annotation))
 }
 NETWORK = {"HTTPS_PROXY", "NO_PROXY"}

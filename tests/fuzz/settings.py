@@ -11,7 +11,7 @@ import pytest
 from hypothesis import strategies as st
 
 from bot.model.role import Role
-from bot.settings import Settings, SettingsError, load_database_settings, load_listen_settings, load_settings
+from bot.settings import SettingsError, SlackSettings, load_database_settings, load_listen_settings, load_settings
 from tests.fuzz.target import PLANTED, STAND_IN, TEXT, Check, Target, changed_bytes
 from tests.leaks import find_leaks
 from tests.test_settings import GOOD, OURS
@@ -26,7 +26,7 @@ _ODD: Final = (
     *(STAND_IN, f"http://u:{STAND_IN}@p:1", f"xoxb-{STAND_IN}", "-----BEGIN PRIVATE KEY-----", "~/x", "$HOME", "\x00"),
 )
 _NAMES: Final = (
-    *sorted(field.alias for field in Settings.model_fields.values() if field.alias),
+    *sorted(field.alias for field in SlackSettings.model_fields.values() if field.alias),
     *("HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR", "ALL_PROXY", "R2_CREDENTIAL_SEALING_KEY_FILE"),
     *("R2_CREDENTIAL_ALOWED_USERS", "SLACK_BOT_TOKEN_FILE", "export SLACK_BOT_TOKEN", "A", "#", ""),
 )

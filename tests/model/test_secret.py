@@ -129,6 +129,7 @@ REVEALING_MODULES = {
     "settings.py",
     "network.py",
     "cloudflare/auth.py",
+    "sealing/hpke.py",
     "storage/chain_start.py",
     "storage/records.py",
     "storage/ring.py",

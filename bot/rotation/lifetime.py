@@ -1,0 +1,33 @@
+"""How long a token that the bot makes is valid. Pure."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from bot.model.catalog import BucketKey
+from bot.policy.rules import Request, Rule, Verb
+
+WITHOUT_SCHEDULE: Final = timedelta(days=90)
+"""Where nothing rotates it by itself: people are reminded before it expires."""
+
+_SPARE: Final = timedelta(days=2)
+"""At least this much longer than the interval: a weekend to repair what keeps it from being rotated."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lifetime:
+    """Knows the interval of the schedule, and the rules, which may limit how long a token lives."""
+
+    every: timedelta | None
+    rules: Callable[[], Sequence[Rule]]
+
+    def expires_at(self, key: BucketKey, now: datetime) -> datetime:
+        """Return the expiry of a token for this bucket, in whole seconds, as Cloudflare takes it."""
+        wanted = WITHOUT_SCHEDULE if self.every is None else max(self.every * 1.5, self.every + _SPARE)
+        limits = [limit for rule in self._rules_of(key) if (limit := rule.max_token_lifetime) is not None]
+        return (now + min([wanted, *limits])).replace(microsecond=0)
+
+    def _rules_of(self, key: BucketKey) -> list[Rule]:
+        request = Request(verb=Verb.ROTATE, key=key)
+        return [rule for rule in self.rules() if rule.refuse_of_anybody(request) is None]

@@ -1,0 +1,68 @@
+"""Keeps the account's tokens below Cloudflare's limit: others need some as well."""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Final
+
+import structlog
+
+from bot.cloudflare.minter import MintingClient
+from bot.cloudflare.minting_errors import TokenQuotaReached
+from bot.storage.installations import Installations
+from bot.storage.minted_tokens import MintedTokens
+
+HEADROOM: Final = 10
+"""So many tokens are left to everyone else."""
+
+_COUNT_LASTS: Final = timedelta(hours=1)
+_COUNT_AGAIN_AFTER: Final = timedelta(seconds=30)
+
+_log = structlog.get_logger()
+
+
+class Quota:
+    """Counts the account's tokens now and then, and adds what was made since."""
+
+    def __init__(
+        self,
+        *,
+        most: int,
+        cloudflare: MintingClient,
+        installations: Installations,
+        tokens: MintedTokens,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._most = most
+        self._cloudflare = cloudflare
+        self._installations = installations
+        self._tokens = tokens
+        self._clock = clock
+
+    async def require_room(self) -> None:
+        """Raise TokenQuotaReached unless one more token fits; raises CloudflareError where it cannot be counted."""
+        used, counted_at = await self._estimate()
+        if used is None or self._clock() - counted_at > _COUNT_LASTS:
+            used = await self.count()
+        elif used >= self._limit and self._clock() - counted_at > _COUNT_AGAIN_AFTER:
+            used = await self.count()  # others may have been deleted
+        if used >= self._limit:
+            _log.warning("token_quota_reached", tokens=used, quota=self._most, left_to_others=HEADROOM)
+            raise TokenQuotaReached
+
+    async def count(self) -> int:
+        """Ask Cloudflare how many tokens the account has, and note it."""
+        asked_at = self._clock()
+        used = await self._cloudflare.count_all()
+        await self._installations.note_count(used, asked_at)
+        return used
+
+    @property
+    def _limit(self) -> int:
+        return self._most - HEADROOM
+
+    async def _estimate(self) -> tuple[int | None, datetime]:
+        standing = await self._installations.standing()
+        if standing is None or standing.tokens is None or standing.checked_at is None:
+            return None, self._clock()
+        made = await self._tokens.count_made_since(standing.checked_at)
+        return standing.tokens + made, standing.checked_at

@@ -1,0 +1,73 @@
+"""Tests a bucket's slot while a token of ours is disabled: that it works proves that it does not hold that token.
+
+The worker's part of taking back: the minter has no credentials with which it could ask.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Final
+
+import structlog
+
+from bot.cloudflare.budget import Urgency
+from bot.cloudflare.client import CloudflareClient
+from bot.cloudflare.errors import CloudflareError, RouteGone
+from bot.model.catalog import BucketKey, CredentialStatus
+from bot.model.minted import MintedState, MintedToken
+from bot.storage.minted_tokens import MintedTokens
+
+_AFTER_TROUBLE: Final = timedelta(seconds=10)
+
+_log = structlog.get_logger()
+
+
+class SlotTests:
+    """Asks for the buckets in which a token is disabled. Reading needs no lease; recording compares the revision."""
+
+    def __init__(
+        self,
+        cloudflare: CloudflareClient,
+        tokens: MintedTokens,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._cloudflare = cloudflare
+        self._tokens = tokens
+        self._clock = clock
+
+    async def deliver(self, key: BucketKey) -> datetime | None:
+        """Take every test that is due; return when the next one is. Raises DatabaseTrouble."""
+        disabled = [token for token in await self._tokens.of_bucket(key) if token.state is MintedState.DISABLED]
+        for token in disabled:
+            if token.due_at <= self._clock():
+                return await self._test(token)
+        return min((token.due_at for token in disabled), default=None)
+
+    async def _test(self, token: MintedToken) -> datetime | None:
+        """Test the slot, note the result, and return when to come back."""
+        turn = await self._cloudflare.turn(Urgency.WRITE)
+        if isinstance(turn, datetime):
+            return turn
+        asked_at = self._clock()
+        try:
+            status: CredentialStatus | None = await self._cloudflare.test_credential(token.key, turn)
+        except RouteGone:
+            status = None
+        except CloudflareError as error:
+            _log.info("slot_not_tested", bucket=token.key.bucket, error=str(error))
+            return asked_at + (error.retry_after or _AFTER_TROUBLE)
+        finally:
+            turn.give_back()
+        state = _judge(status, token)
+        await self._tokens.change(token, replace(token, state=state, tested_at=asked_at, due_at=asked_at))
+        if state is MintedState.UNDOING:
+            _log.error("slot_needs_disabled_token", bucket=token.key.bucket, name=token.name)
+        self._tokens.wake_minter(token.key)
+        return asked_at  # there may be another one
+
+
+def _judge(status: CredentialStatus | None, token: MintedToken) -> MintedState:
+    """Return what follows. Where no test is offered, only a token that was never sent is surely not in the slot."""
+    if status is None:
+        return MintedState.UNDOING if token.was_sent else MintedState.TESTED
+    return MintedState.UNDOING if status is CredentialStatus.INVALID else MintedState.TESTED

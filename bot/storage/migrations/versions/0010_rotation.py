@@ -1,0 +1,67 @@
+"""Keeps the tokens that the bot makes itself: written ahead of each call, and who makes them."""
+
+from alembic import op
+from sqlalchemy import BigInteger, Boolean, Column, DateTime, Integer, String, text
+
+revision = "0010"
+down_revision = "0009"
+
+_TIME = DateTime(timezone=True)
+
+
+def upgrade() -> None:
+    """Create the three tables."""
+    op.create_table(
+        "minted_tokens",
+        Column("name", String, primary_key=True),
+        Column("account_id", String, nullable=False),
+        Column("bucket", String, nullable=False),
+        Column("submission_id", String),
+        Column("state", String, nullable=False),
+        Column("token_id", String),
+        Column("scope", String, nullable=False),
+        Column("epoch", BigInteger, nullable=False),
+        Column("intended_at", _TIME, nullable=False),
+        Column("due_at", _TIME, nullable=False),
+        Column("changed_at", _TIME, nullable=False),
+        Column("disabled_at", _TIME),
+        Column("tested_at", _TIME),
+        Column("expires_at", _TIME),
+        Column("was_sent", Boolean, nullable=False),
+        Column("undone", Integer, nullable=False),
+        Column("trouble", String),
+        Column("revision", Integer, nullable=False),
+        Column("signature", String, nullable=False),
+        if_not_exists=True,
+    )
+    is_left = text("state <> 'dead' AND state <> 'gone'")
+    op.create_index(
+        "minted_tokens_left",
+        "minted_tokens",
+        ["account_id", "bucket"],
+        sqlite_where=is_left,
+        postgresql_where=is_left,
+        if_not_exists=True,
+    )
+    op.create_index("minted_tokens_submission", "minted_tokens", ["submission_id"], if_not_exists=True)
+    op.create_table(
+        "minting_leases",
+        Column("account_id", String, primary_key=True),
+        Column("bucket", String, primary_key=True),
+        Column("epoch", BigInteger, nullable=False),
+        Column("holder", String),
+        Column("held_until", _TIME, nullable=False),
+        if_not_exists=True,
+    )
+    op.create_table(
+        "installations",
+        Column("account_id", String, primary_key=True),
+        Column("mark", String, nullable=False),
+        Column("seen_at", _TIME),
+        Column("checked_at", _TIME),
+        Column("tokens", Integer),
+        Column("has_groups", Boolean),
+        Column("trouble", String),
+        Column("signature", String, nullable=False),
+        if_not_exists=True,
+    )

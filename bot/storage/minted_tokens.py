@@ -1,0 +1,313 @@
+"""Stores the tokens that the bot makes itself, and who may speak to Cloudflare about a bucket's tokens.
+
+Every method raises DatabaseTrouble when the database fails.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any, Final
+from uuid import uuid4
+
+from sqlalchemy import Connection, func, or_, select, update
+
+from bot.model.audit import Event
+from bot.model.catalog import BucketKey
+from bot.model.errors import LeaseLost, RecordDamaged
+from bot.model.minted import (
+    OVER,
+    TAKEN_BACK,
+    MintedState,
+    MintedToken,
+    MintingLease,
+    MintingWork,
+)
+from bot.model.move import Change, Move
+from bot.model.submission import Pending, SealedToken, State
+from bot.storage.audit import AuditChain
+from bot.storage.authentic import OPENING_COLUMNS, has_ended, require_authentic
+from bot.storage.damage import SetAside
+from bot.storage.database import Database
+from bot.storage.minted_rows import add_token, change_token, entry_of_token, read_tokens, select_left
+from bot.storage.moves import give_token
+from bot.storage.rows import IS_FOR_THE_SLOT, ITS_BUCKET, MAY_BE_SENT, PLACE, names_of, read_pending
+from bot.storage.schema import MINTED_TOKENS, MINTING_LEASES, OPENINGS, SUBMISSIONS
+from bot.storage.submissions import Submissions
+from bot.storage.upsert import insert_into
+
+HELD_FOR: Final = timedelta(seconds=60)
+"""Longer than a request may take; another process waits as long for one that was killed."""
+
+_NOTHING: Final = frozenset({MintedState.PROVEN, MintedState.KEPT, MintedState.SENT, MintedState.IN_SLOT, *OVER})
+_MINTERS: Final = [state.value for state in MintedState if state not in _NOTHING | {MintedState.DISABLED}]
+"""The states in which the minter has something to do, at once or when it is due."""
+
+_LEASE: Final = MINTING_LEASES.c
+_ROW: Final = MINTED_TOKENS.c
+_HOUSE: Final = ""
+
+
+class MintedTokens:
+    """Reads and changes them. A change that gives the worker something to do wakes the bucket's delivery."""
+
+    def __init__(
+        self, database: Database, submissions: Submissions, account_id: str, clock: Callable[[], datetime]
+    ) -> None:
+        self._database = database
+        self._submissions = submissions
+        self._chain = submissions.chain
+        self._account_id = account_id
+        self._clock = clock
+        self._holder = uuid4().hex
+        self._set_aside = SetAside()
+        self.wake_minter: Callable[[BucketKey], None] = _leave_to_polling
+
+    def wake_minter_by(self, wake: Callable[[BucketKey], None]) -> None:
+        """Call this, which must not fail, for each bucket in which the minter of this process has something to do."""
+        self.wake_minter = wake
+
+    async def to_test(self, due_before: datetime | None = None) -> list[BucketKey]:
+        """Return the buckets whose slots are to be tested by a worker, or those that were due before that time."""
+        is_disabled = _ROW.account_id == self._account_id, _ROW.state == MintedState.DISABLED.value
+        is_due = () if due_before is None else (_ROW.due_at < due_before,)
+        query = select(_ROW.bucket).where(*is_disabled, *is_due).distinct()
+        buckets = await self._database.run(lambda connection: connection.scalars(query).all())
+        return [BucketKey(account_id=self._account_id, bucket=each) for each in buckets if isinstance(each, str)]
+
+    async def due(self, now: datetime) -> list[BucketKey]:
+        """Return the buckets in which the minter has something to do now."""
+        return await self._database.run(partial(_read_due, account_id=self._account_id, now=now))
+
+    async def next_due(self) -> datetime | None:
+        """Return when the minter has something to do next, as far as it is known; a waiting person comes earlier."""
+        query = select(func.min(_ROW.due_at)).where(_ROW.account_id == self._account_id, _ROW.state.in_(_MINTERS))
+        return await self._database.run(lambda connection: connection.scalar(query))
+
+    async def take(self, key: BucketKey) -> MintingWork | None:
+        """Take the lease and return the bucket's work; None while another process holds it."""
+
+        def take(connection: Connection) -> MintingWork | None:
+            lease = _take(connection, key, self._holder, self._clock())
+            return None if lease is None else self._read(connection, lease)
+
+        return await self._database.run(take)
+
+    async def take_house(self) -> MintingLease | None:
+        """Take the lease of housekeeping, which is about no bucket; None while another process holds it."""
+        key = BucketKey(account_id=self._account_id, bucket=_HOUSE)
+        return await self._database.run(lambda connection: _take(connection, key, self._holder, self._clock()))
+
+    async def work(self, lease: MintingLease) -> MintingWork:
+        """Return the bucket's work; raises LeaseLost."""
+
+        def read(connection: Connection) -> MintingWork:
+            _require(connection, lease)
+            return self._read(connection, lease)
+
+        return await self._database.run(read)
+
+    async def holds(self, lease: MintingLease) -> bool:
+        """Return whether no other process has taken the lease since, and prolong it."""
+
+        def prolong(connection: Connection) -> bool:
+            held = update(MINTING_LEASES).where(*_is_of(lease)).values(held_until=self._clock() + HELD_FOR)
+            return connection.execute(held).rowcount > 0
+
+        return await self._database.run(prolong)
+
+    async def let_go(self, lease: MintingLease) -> None:
+        """Let another process take it at once."""
+        ended = update(MINTING_LEASES).where(*_is_of(lease)).values(held_until=self._clock())
+        await self._database.run(lambda connection: connection.execute(ended).rowcount)
+
+    async def intend(self, lease: MintingLease, token: MintedToken, waiting: Pending) -> None:
+        """Record a token before it is asked for; raises LeaseLost, also if nobody waits for it any more."""
+
+        def record(connection: Connection) -> None:
+            _require(connection, lease)
+            its = SUBMISSIONS.c.id == waiting.submission.id, SUBMISSIONS.c.state == State.MINTING.value
+            if connection.scalar(select(SUBMISSIONS.c.id).where(*its)) is None:
+                raise LeaseLost
+            add_token(connection, self._chain, token)
+
+        await self._database.run(record)
+
+    async def give(self, lease: MintingLease, token: MintedToken, waiting: Pending, sealed: SealedToken) -> MintedToken:
+        """Record what was made, and give it to the submission that waits; one that waits no longer leaves it retired.
+
+        `token` has its id. Raises LeaseLost, and then the next holder finds the name.
+        """
+        return await self._submissions.follow(
+            partial(self._give, lease, token, waiting, sealed), waiting.submission.key
+        )
+
+    async def note_waiting(self, waiting: Pending, move: Move) -> None:
+        """Say at a submission why no token is made for it yet, or end it."""
+        await self._submissions.apply(waiting.submission, move)
+
+    async def change(
+        self,
+        token: MintedToken,
+        to: MintedToken,
+        *,
+        lease: MintingLease | None = None,
+        event: Event | None = None,
+        wakes: bool = False,
+    ) -> MintedToken | None:
+        """Change a token if it is as it was read; return it as it is then, or None.
+
+        `event` is what the audit says of it; `wakes` wakes the bucket's delivery. Raises LeaseLost.
+        """
+
+        def record(connection: Connection) -> tuple[MintedToken | None, list[Change]]:
+            if lease is not None:
+                _require(connection, lease)
+            now = self._clock()
+            changed = change_token(connection, self._chain, token, to, now)
+            if changed is not None and event is not None:
+                self._chain.append(connection, [entry_of_token(changed, event, now)])
+            return changed, []
+
+        if not wakes:
+            return (await self._database.run(record))[0]
+        return await self._submissions.follow(record, token.key)
+
+    async def of_bucket(self, key: BucketKey) -> list[MintedToken]:
+        """Return what may be left of a bucket's tokens at Cloudflare, the oldest first."""
+        return await self._read_all(select_left(key))
+
+    async def of_submission(self, submission_id: str) -> list[MintedToken]:
+        """Return the tokens that were made for a submission, the oldest first."""
+        query = select(MINTED_TOKENS).where(_ROW.submission_id == submission_id).order_by(_ROW.intended_at, _ROW.name)
+        return await self._read_all(query)
+
+    async def all_left(self) -> list[MintedToken]:
+        """Return what may be left of all tokens, the oldest first."""
+        return await self._read_all(select_left().where(_ROW.account_id == self._account_id))
+
+    async def named(self, names: Iterable[str]) -> list[MintedToken]:
+        """Return the tokens with these names, whatever became of them."""
+        return await self._read_all(select(MINTED_TOKENS).where(_ROW.name.in_([*names])))
+
+    async def adopt(self, token: MintedToken) -> None:
+        """Record a token that bears our mark and is in no row."""
+
+        def record(connection: Connection) -> None:
+            if connection.scalar(select(_ROW.name).where(_ROW.name == token.name)) is None:
+                add_token(connection, self._chain, token)
+
+        await self._database.run(record)
+
+    async def busy_until(self, key: BucketKey) -> datetime | None:
+        """Return until when an earlier token of the bucket is being taken back, or None: then it can be rotated."""
+        due = [token.due_at for token in await self.of_bucket(key) if token.state in TAKEN_BACK and token.was_sent]
+        return max(due, default=None)
+
+    async def count(self) -> dict[MintedState, int]:
+        """Return how many tokens are in each state, but for those of which nothing is left."""
+        query = select(_ROW.state, func.count()).where(_ROW.account_id == self._account_id).group_by(_ROW.state)
+        rows = await self._database.run(lambda connection: connection.execute(query).all())
+        known = {state.value: state for state in MintedState if state not in OVER}
+        return {known[state]: number for state, number in rows if state in known}
+
+    async def count_made_since(self, since: datetime) -> int:
+        """Return how many tokens may have been made since then."""
+        its = _ROW.account_id == self._account_id, _ROW.intended_at >= since, _ROW.state != MintedState.GONE.value
+        query = select(func.count()).select_from(MINTED_TOKENS).where(*its)
+        return await self._database.run(lambda connection: connection.execute(query).scalar_one())
+
+    def _give(
+        self, lease: MintingLease, token: MintedToken, waiting: Pending, sealed: SealedToken, connection: Connection
+    ) -> tuple[MintedToken, list[Change]]:
+        _require(connection, lease)
+        now = self._clock()
+        change = _give_if_authentic(connection, self._chain, waiting, sealed, now)
+        state = MintedState.RETIRED if change is None else MintedState.CREATED
+        changed = change_token(connection, self._chain, token, replace(token, state=state, due_at=now), now)
+        if changed is None:
+            raise LeaseLost
+        self._chain.append(connection, [entry_of_token(changed, Event.MINTED, now)])
+        return changed, [] if change is None else [change]
+
+    async def _read_all(self, query: Any) -> list[MintedToken]:  # noqa: ANN401 - a Select
+        return await self._database.run(lambda connection: read_tokens(connection, self._chain, query, self._set_aside))
+
+    def _read(self, connection: Connection, lease: MintingLease) -> MintingWork:
+        tokens = read_tokens(connection, self._chain, select_left(lease.key), self._set_aside)
+        waiting = self._read_waiting(connection, lease.key)
+        return MintingWork(lease=lease, tokens=tuple(tokens), waiting=waiting)
+
+    def _read_waiting(self, connection: Connection, key: BucketKey) -> Pending | None:
+        """Return the newest submission of the bucket, if it waits for a token: an older one must not be stored."""
+        row = connection.execute(_NEWEST, names_of(key)).one_or_none()
+        if row is None or row.state != State.MINTING.value:
+            return None
+        try:
+            pending = read_pending(row)
+            require_authentic(connection, self._chain, row)
+        except RecordDamaged as damage:
+            self._set_aside.report(damage)
+            return None
+        return pending
+
+
+_newest: Final = (
+    select(SUBMISSIONS)
+    .where(ITS_BUCKET, MAY_BE_SENT, IS_FOR_THE_SLOT)
+    .order_by(*(column.desc() for column in PLACE))
+    .limit(1)
+    .subquery()
+)
+_NEWEST: Final = select(_newest, *OPENING_COLUMNS, has_ended(_newest.c.id).label("has_ended")).outerjoin_from(
+    _newest, OPENINGS, OPENINGS.c.nonce == _newest.c.nonce
+)
+
+
+def _leave_to_polling(_: BucketKey) -> None:
+    """Do nothing: the minter is in another process, and finds it."""
+
+
+def _read_due(connection: Connection, account_id: str, now: datetime) -> list[BucketKey]:
+    is_due = _ROW.account_id == account_id, _ROW.state.in_(_MINTERS), _ROW.due_at <= now
+    is_open = SUBMISSIONS.c.reported_at.is_(None), SUBMISSIONS.c.state == State.MINTING.value
+    waits = SUBMISSIONS.c.account_id == account_id, *is_open
+    tokens = select(_ROW.bucket).where(*is_due)
+    waiting = select(SUBMISSIONS.c.bucket).where(*waits)
+    buckets = connection.scalars(tokens.union(waiting)).all()
+    return [BucketKey(account_id=account_id, bucket=bucket) for bucket in buckets if isinstance(bucket, str)]
+
+
+def _take(connection: Connection, key: BucketKey, holder: str, now: datetime) -> MintingLease | None:
+    row = {"account_id": key.account_id, "bucket": key.bucket, "epoch": 1, "holder": holder}
+    row |= {"held_until": now + HELD_FOR}
+    is_free = or_(_LEASE.held_until <= now, _LEASE.held_until > now + 2 * HELD_FOR, _LEASE.holder == holder)
+    statement = (
+        insert_into(connection, MINTING_LEASES)
+        .on_conflict_do_update(
+            index_elements=["account_id", "bucket"],
+            set_={"epoch": _LEASE.epoch + 1, "holder": holder, "held_until": now + HELD_FOR},
+            where=is_free,
+        )
+        .returning(_LEASE.epoch)
+    )
+    epoch = connection.execute(statement, row).scalar_one_or_none()
+    return None if epoch is None else MintingLease(key=key, epoch=epoch)
+
+
+def _is_of(lease: MintingLease) -> tuple[Any, ...]:
+    return _LEASE.account_id == lease.key.account_id, _LEASE.bucket == lease.key.bucket, _LEASE.epoch == lease.epoch
+
+
+def _require(connection: Connection, lease: MintingLease) -> None:
+    if connection.scalar(select(_LEASE.epoch).where(*_is_of(lease)).with_for_update()) is None:
+        raise LeaseLost
+
+
+def _give_if_authentic(
+    connection: Connection, chain: AuditChain, waiting: Pending, sealed: SealedToken, now: datetime
+) -> Change | None:
+    try:
+        return give_token(connection, chain, waiting.submission, sealed, now)
+    except RecordDamaged:  # changed by somebody else meanwhile: it gets nothing
+        return None
