@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
-from bot.cloudflare.client import Turn
+from bot.cloudflare.exchange import Turn
 from bot.delivery.endings import end_unwritten
 from bot.delivery.permit import find_rule
 from bot.delivery.step import MaySend, Step

@@ -5,7 +5,6 @@ not answer for this kind of token is reported as not checked. A false yes would 
 credential in the slot; a false no would turn a good token away.
 """
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -52,10 +51,6 @@ from bot.model.submission import Check, Findings, TokenFacts, TokenKind
 
 _MALFORMED: Final = (6003, 6103, 6111)
 _AUTHENTICATION_ERROR: Final = 10000
-_UNAUTHORIZED: Final = 9109
-_FROM_ELSEWHERE: Final = re.compile(r"from location", re.IGNORECASE)
-"""The text by which code 9109 marks a token that may be used only from certain IP addresses."""
-
 _BARE_STATUSES: Final = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
 NOT_OFFERED: Final = (CallerNotAllowed, RouteGone)
 REJECTED: Final = (CallerRejected, CallerLacksPermission)
@@ -226,9 +221,7 @@ def _name_by_code(error: CloudflareError) -> type[TokenRefusal] | None:
 
 def is_from_elsewhere(error: object) -> bool:
     """Return whether Cloudflare knows the token and refuses only this IP address."""
-    if not isinstance(error, CloudflareError) or error.cloudflare_code != _UNAUTHORIZED:
-        return False
-    return _FROM_ELSEWHERE.search(error.cloudflare_message) is not None
+    return isinstance(error, CloudflareError) and error.is_about_addresses
 
 
 def _choose(problems: list[BotError]) -> BotError:
@@ -294,12 +287,4 @@ def _unless_bare(kind: type[TokenRefusal], error: CloudflareError, *, is_patient
 
 def _as(kind: type[CloudflareError], error: BotError) -> CloudflareError:
     """Return the same answer as the error `kind`: what it means for a pasted token."""
-    if not isinstance(error, CloudflareError):
-        return kind()
-    return kind(
-        status=error.status,
-        cloudflare_code=error.cloudflare_code,
-        cloudflare_message=error.cloudflare_message,
-        cf_ray=error.cf_ray,
-        retry_after=error.retry_after,
-    )
+    return error.as_kind(kind) if isinstance(error, CloudflareError) else kind()

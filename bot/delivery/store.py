@@ -4,8 +4,8 @@ from datetime import datetime
 from functools import partial
 from typing import Final
 
-from bot.cloudflare.client import Turn
 from bot.cloudflare.errors import CloudflareError
+from bot.cloudflare.exchange import Turn
 from bot.cloudflare.minting_errors import as_minted
 from bot.delivery.confirm import patience_to_confirm
 from bot.delivery.judge import explain_refusal

@@ -147,13 +147,17 @@ async def be_ready(base: Base, way: Way, stack: AsyncExitStack) -> None:
     base.keep_running(conditions.run())
 
 
-def pace_of(base: Base) -> SharedPace:
-    """Count requests of this process, or of all that share a PostgreSQL."""
+def pace_of(base: Base, *, of_minting: bool = False) -> SharedPace:
+    """Count requests of this process, or of all that share a PostgreSQL; those of the minting token apart.
+
+    Cloudflare's limit is for each token.
+    """
     if base.store.jobs is None:
         return LocalPace(base.timer)
     from bot.storage.budget import PaceRows  # noqa: PLC0415 - a single process does not need it
 
-    return SharedPace(PaceRows(base.store.database, base.settings.cloudflare_account_id), base.timer)
+    account_id = base.settings.cloudflare_account_id
+    return SharedPace(PaceRows(base.store.database, f"{account_id} minting" if of_minting else account_id), base.timer)
 
 
 def _clock_watch(store: Store, clock: SteadyClock) -> ClockWatch:

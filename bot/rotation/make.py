@@ -48,7 +48,6 @@ class Making:
         *,
         cloudflare: MintingClient,
         tokens: MintedTokens,
-        mark: str,
         scope: Scope,
         sealing_key: Callable[[], SealingKey],
         lifetime: Lifetime,
@@ -57,7 +56,6 @@ class Making:
     ) -> None:
         self._cloudflare = cloudflare
         self._tokens = tokens
-        self._mark = mark
         self._scope = scope
         self._sealing_key = sealing_key
         self._lifetime = lifetime
@@ -98,7 +96,7 @@ class Making:
 
     def _intend(self, work: MintingWork, waiting: Pending) -> MintedToken:
         now, key = self._clock(), waiting.submission.key
-        name = TokenName.new(self._mark, key.bucket)
+        name = TokenName.new(self._cloudflare.installation, key.bucket)
         return MintedToken(
             name=str(name),
             key=key,
@@ -147,7 +145,8 @@ class Making:
         is_unknown = isinstance(error, CloudflareError) and error.possibly_landed
         state = MintedState.LOST if is_unknown else MintedState.GONE
         due_at = self._clock() + (SETTLE_AFTER if is_unknown else timedelta(0))
-        await self._tokens.change(token, lease=work.lease, state=state, due_at=due_at, trouble=error.code)
+        failed = replace(token, state=state, due_at=due_at, trouble=error.code)
+        await self._tokens.change(token, failed, lease=work.lease)
         _log.warning("token_not_minted", bucket=token.key.bucket, name=token.name, state=state.value, error=str(error))
 
     async def _after(self, waiting: Pending, error: CloudflareError | TokenNotOurs) -> None:
