@@ -118,9 +118,9 @@ class Process:
             clock=clock,
             fresh_token_patience=timedelta(seconds=60),
             jitter=lambda: 1.0,
-            rotate_grace=GRACE,
+            rotate_grace=lambda: GRACE,
         )
-        self.work = BucketWork(delivery, SlotTests(self.cloudflare, self.tokens, clock))
+        self.work = BucketWork(delivery, SlotTests(self.cloudflare, self.tokens, clock), rotates=lambda: True)
         quota = Quota(
             most=500, cloudflare=self.minting, installations=self.installations, tokens=self.tokens, clock=clock
         )
