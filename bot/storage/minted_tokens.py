@@ -31,7 +31,7 @@ from bot.storage.database import Database
 from bot.storage.minted_rows import add_token, change_token, entry_of_token, read_tokens, select_left
 from bot.storage.moves import give_token
 from bot.storage.rows import IS_FOR_THE_SLOT, ITS_BUCKET, MAY_BE_SENT, PLACE, names_of, read_pending
-from bot.storage.schema import MINTED_TOKENS, MINTING_LEASES, OPENINGS, SUBMISSIONS
+from bot.storage.schema import IS_LEFT, MINTED_TOKENS, MINTING_LEASES, OPENINGS, SUBMISSIONS
 from bot.storage.submissions import Submissions
 from bot.storage.upsert import insert_into
 
@@ -124,7 +124,9 @@ class MintedTokens:
 
         `token` has its id. Raises LeaseLost, and then the next holder finds the name.
         """
-        return await self._submissions.follow(partial(self._give, lease, token, waiting, sealed), waiting.submission.key)
+        return await self._submissions.follow(
+            partial(self._give, lease, token, waiting, sealed), waiting.submission.key
+        )
 
     async def note_waiting(self, waiting: Pending, move: Move) -> None:
         """Say at a submission why no token is made for it yet, or end it."""
@@ -187,7 +189,8 @@ class MintedTokens:
 
     async def count(self) -> dict[MintedState, int]:
         """Return how many tokens are in each state, but for those of which nothing is left."""
-        query = select(_ROW.state, func.count()).where(_ROW.account_id == self._account_id).group_by(_ROW.state)
+        its = _ROW.account_id == self._account_id, IS_LEFT
+        query = select(_ROW.state, func.count()).where(*its).group_by(_ROW.state)
         rows = await self._database.run(lambda connection: connection.execute(query).all())
         known = {state.value: state for state in MintedState if state not in OVER}
         return {known[state]: number for state, number in rows if state in known}
@@ -212,9 +215,7 @@ class MintedTokens:
         return changed, [] if change is None else [change]
 
     async def _read_all(self, query: Any) -> list[MintedToken]:  # noqa: ANN401 - a Select
-        return await self._database.run(
-            lambda connection: read_tokens(connection, self._chain, query, self._set_aside)
-        )
+        return await self._database.run(lambda connection: read_tokens(connection, self._chain, query, self._set_aside))
 
     def _read(self, connection: Connection, lease: MintingLease) -> MintingWork:
         tokens = read_tokens(connection, self._chain, select_left(lease.key), self._set_aside)
