@@ -13,7 +13,7 @@ import httpx
 
 from bot.cloudflare.auth import ApiToken
 from bot.cloudflare.budget import Urgency
-from bot.cloudflare.client import CloudflareClient, Turn
+from bot.cloudflare.client import CloudflareClient
 from bot.cloudflare.diagnosis import ERROR_OF_CLIENT_CODE, ERROR_OF_CODE, ERROR_OF_STATUS, Answer, read_result
 from bot.cloudflare.echo import Echo
 from bot.cloudflare.errors import (
@@ -25,6 +25,7 @@ from bot.cloudflare.errors import (
     TokenRefusal,
     UnexplainedRefusal,
 )
+from bot.cloudflare.exchange import Turn
 from bot.delivery.judge import explain_refusal, judge
 from bot.delivery.verify import Questions
 from bot.model.catalog import BucketKey, CredentialStatus

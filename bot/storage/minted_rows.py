@@ -57,9 +57,11 @@ def add_token(connection: Connection, chain: AuditChain, token: MintedToken) -> 
     connection.execute(_INSERT, _values(token, chain.authenticity))
 
 
-def change_token(connection: Connection, chain: AuditChain, token: MintedToken, **changes: Any) -> MintedToken | None:  # noqa: ANN401 - the fields of a MintedToken
+def change_token(
+    connection: Connection, chain: AuditChain, token: MintedToken, to: MintedToken, now: datetime
+) -> MintedToken | None:
     """Change a token that is as it was read; return it as it is then, or None if something else has changed it."""
-    changed = replace(token, **changes, revision=token.revision + 1)
+    changed = replace(to, changed_at=now, revision=token.revision + 1)
     its_row = _ROW.name == token.name, _ROW.revision == token.revision
     statement = update(MINTED_TOKENS).where(*its_row).values(_values(changed, chain.authenticity))
     return changed if connection.execute(statement).rowcount else None
