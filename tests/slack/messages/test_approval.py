@@ -79,10 +79,10 @@ def test_a_rotation_is_approved_before_there_is_a_token() -> None:
     """The question says what will be made, and shows nothing of a token that nobody has."""
     message = build(replace(WAITING, task=Task.ROTATE, findings=None, last_four=""))[0]
     text = "\n".join(texts_of(message["blocks"]))
-    assert "asks to rotate the credential of the catalog of `lake`" in message["text"]
+    assert "asks to rotate the credential of the catalog of `bbb" in message["text"]
     assert "no token is made before" in text
     assert "ending in" not in text
-    assert "The bot then makes a token for `lake`" in json.dumps(message)
+    assert "The bot then makes a token for `bbb" in json.dumps(message)
     assert "erased" not in json.dumps(message)
 
 
