@@ -12,7 +12,7 @@ from bot.model.predecessor import Fate, Predecessor
 from bot.model.submission import ENDINGS, State, Submission, Task
 from bot.slack.blocks import date
 from bot.slack.messages import render
-from bot.slack.messages.explanation import explain, find_cause
+from bot.slack.messages.explanation import EARLIER_REQUEST, NO_CLEAR_ANSWER, explain, find_cause, list_fixes
 from bot.slack.messages.history import history_message
 from bot.slack.messages.redacted import RedactedProgress, RedactedResult
 from bot.slack.progress_steps import steps_of
@@ -50,7 +50,8 @@ def test_each_error_ends_a_rotation_in_whole_and_few_sentences(kind: type[BotErr
     """The sentences are other ones, and are held to the same rules."""
     result = RedactedResult.of(ended(Task.ROTATE, state, kind.code))
     assert find_faults(explain(result)) == []
-    assert kind.rotating.cause is None or count_words(explain(result)) <= MOST_WORDS + len(["What", "to", "do"]) + 20
+    behind = find_cause(result).removeprefix(EARLIER_REQUEST).removeprefix(NO_CLEAR_ANSWER)
+    assert sum(map(count_words, (behind, *list_fixes(result)))) <= MOST_WORDS
 
 
 @pytest.mark.parametrize("kind", [kind for kind in LEAVES if issubclass(kind, Transient)])
