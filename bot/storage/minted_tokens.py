@@ -3,7 +3,7 @@
 Every method raises DatabaseTrouble when the database fails.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Final
@@ -124,7 +124,9 @@ class MintedTokens:
 
         `token` has its id. Raises LeaseLost, and then the next holder finds the name.
         """
-        return await self._submissions.follow(partial(self._give, lease, token, waiting, sealed), waiting.submission.key)
+        return await self._submissions.follow(
+            partial(self._give, lease, token, waiting, sealed), waiting.submission.key
+        )
 
     async def note_waiting(self, waiting: Pending, move: Move) -> None:
         """Say at a submission why no token is made for it yet, or end it."""
@@ -198,6 +200,25 @@ class MintedTokens:
         query = select(func.count()).select_from(MINTED_TOKENS).where(*its)
         return await self._database.run(lambda connection: connection.execute(query).scalar_one())
 
+    async def count_dead_since(self, since: datetime) -> int:
+        """Return how many of the tokens have been deleted since then."""
+        its = _ROW.account_id == self._account_id, _ROW.changed_at >= since, _ROW.state == MintedState.DEAD.value
+        query = select(func.count()).select_from(MINTED_TOKENS).where(*its)
+        return await self._database.run(lambda connection: connection.execute(query).scalar_one())
+
+    async def made_for(self, submission_ids: Collection[str]) -> set[str]:
+        """Return those of the submissions for which a token was made, or may have been."""
+        query = select(_ROW.submission_id).where(
+            _ROW.submission_id.in_(submission_ids), _ROW.state != MintedState.GONE.value
+        )
+        return {*await self._database.run(lambda connection: connection.scalars(query).all())}
+
+    async def find_undone(self, since: datetime) -> str | None:
+        """Return a bucket whose slot has not worked since then without a token that was to be taken back."""
+        is_needed = or_(_ROW.state == MintedState.UNDOING.value, _ROW.undone > 0)
+        query = select(_ROW.bucket).where(_ROW.account_id == self._account_id, is_needed, _ROW.changed_at >= since)
+        return await self._database.run(lambda connection: connection.scalar(query.limit(1)))
+
     def _give(
         self, lease: MintingLease, token: MintedToken, waiting: Pending, sealed: SealedToken, connection: Connection
     ) -> tuple[MintedToken, list[Change]]:
@@ -212,9 +233,7 @@ class MintedTokens:
         return changed, [] if change is None else [change]
 
     async def _read_all(self, query: Any) -> list[MintedToken]:  # noqa: ANN401 - a Select
-        return await self._database.run(
-            lambda connection: read_tokens(connection, self._chain, query, self._set_aside)
-        )
+        return await self._database.run(lambda connection: read_tokens(connection, self._chain, query, self._set_aside))
 
     def _read(self, connection: Connection, lease: MintingLease) -> MintingWork:
         tokens = read_tokens(connection, self._chain, select_left(lease.key), self._set_aside)

@@ -1,4 +1,4 @@
-"""Keeps the tokens that the bot makes itself: written ahead of each call, and who makes them."""
+"""Keeps the tokens that the bot makes itself, written ahead of each call, who makes them, and rotations of many."""
 
 from alembic import op
 from sqlalchemy import BigInteger, Boolean, Column, DateTime, Integer, String, text
@@ -10,7 +10,7 @@ _TIME = DateTime(timezone=True)
 
 
 def upgrade() -> None:
-    """Create the three tables."""
+    """Create the four tables."""
     op.create_table(
         "minted_tokens",
         Column("name", String, primary_key=True),
@@ -63,5 +63,39 @@ def upgrade() -> None:
         Column("has_groups", Boolean),
         Column("trouble", String),
         Column("signature", String, nullable=False),
+        if_not_exists=True,
+    )
+    op.create_table(
+        "fleets",
+        Column("id", String, primary_key=True),
+        Column("account_id", String, nullable=False),
+        Column("team_id", String, nullable=False),
+        Column("user_id", String, nullable=False),
+        Column("channel_id", String, nullable=False),
+        Column("asked", String, nullable=False),
+        Column("state", String, nullable=False),
+        Column("buckets", String, nullable=False),
+        Column("others", String, nullable=False),
+        Column("proposed_at", _TIME, nullable=False),
+        Column("started_at", _TIME),
+        Column("ended_at", _TIME),
+        Column("message_ts", String),
+        Column("stopped_by", String),
+        Column("alarm", String),
+        Column("alarm_bucket", String),
+        Column("revision", Integer, nullable=False),
+        Column("signature", String, nullable=False),
+        Column("holder", String),
+        Column("held_until", _TIME),
+        if_not_exists=True,
+    )
+    is_current = text("state IN ('running', 'stopping')")
+    op.create_index(
+        "fleets_current",
+        "fleets",
+        ["account_id"],
+        unique=True,
+        sqlite_where=is_current,
+        postgresql_where=is_current,
         if_not_exists=True,
     )
