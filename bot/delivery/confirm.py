@@ -5,8 +5,8 @@ from typing import Final
 
 import structlog
 
-from bot.cloudflare.client import Turn
 from bot.cloudflare.errors import CloudflareError, OperatorError
+from bot.cloudflare.exchange import Turn
 from bot.delivery.step import MaySend, Step
 from bot.model.catalog import BucketKey, CredentialStatus
 from bot.model.move import Changes, Move

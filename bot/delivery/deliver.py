@@ -16,8 +16,9 @@ from typing import Final
 import structlog
 
 from bot.cloudflare.budget import Urgency
-from bot.cloudflare.client import CloudflareClient, Turn
+from bot.cloudflare.client import CloudflareClient
 from bot.cloudflare.errors import CloudflareError, Throttled
+from bot.cloudflare.exchange import Turn
 from bot.delivery.asking import Asking
 from bot.delivery.endings import end_unwritten, give_up
 from bot.delivery.kept import KeptMoves

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import ClassVar
 
-from bot.cloudflare.client import CloudflareClient, Turn
+from bot.cloudflare.client import CloudflareClient
+from bot.cloudflare.exchange import Turn
 from bot.delivery.asking import Asking
 from bot.delivery.opener import Opener
 from bot.delivery.retry import Retry

@@ -4,6 +4,7 @@ The worker's part of taking back: the minter has no credentials with which it co
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -29,12 +30,10 @@ class SlotTests:
         cloudflare: CloudflareClient,
         tokens: MintedTokens,
         clock: Callable[[], datetime],
-        wake_minter: Callable[[BucketKey], None],
     ) -> None:
         self._cloudflare = cloudflare
         self._tokens = tokens
         self._clock = clock
-        self._wake_minter = wake_minter
 
     async def deliver(self, key: BucketKey) -> datetime | None:
         """Take every test that is due; return when the next one is. Raises DatabaseTrouble."""
@@ -60,10 +59,10 @@ class SlotTests:
         finally:
             turn.give_back()
         state = _judge(status, token)
-        await self._tokens.change(token, state=state, tested_at=asked_at, due_at=asked_at)
+        await self._tokens.change(token, replace(token, state=state, tested_at=asked_at, due_at=asked_at))
         if state is MintedState.UNDOING:
             _log.error("slot_needs_disabled_token", bucket=token.key.bucket, name=token.name)
-        self._wake_minter(token.key)
+        self._tokens.wake_minter(token.key)
         return asked_at  # there may be another one
 
 

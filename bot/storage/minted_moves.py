@@ -5,6 +5,7 @@ newer one is proven.
 """
 
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -41,11 +42,11 @@ def _follow(connection: Connection, chain: AuditChain, change: Change, move: Mov
     if token is None:
         return
     if submission.state is State.STORING and move.effect is not None:
-        change_token(connection, chain, token, state=MintedState.SENT, was_sent=True, changed_at=move.at)
+        change_token(connection, chain, token, replace(token, state=MintedState.SENT, was_sent=True), move.at)
     elif submission.state is State.CONFIRMING and change.is_new_state:
-        change_token(connection, chain, token, state=MintedState.IN_SLOT, was_sent=True, changed_at=move.at)
+        change_token(connection, chain, token, replace(token, state=MintedState.IN_SLOT, was_sent=True), move.at)
     elif submission.state is State.STORED and change.is_new_state and move.retires_at is not None:
-        change_token(connection, chain, token, state=MintedState.PROVEN, changed_at=move.at)
+        change_token(connection, chain, token, replace(token, state=MintedState.PROVEN), move.at)
     elif submission.is_ended and change.is_new_state:
         _leave(connection, chain, token, move.at)
 
@@ -56,9 +57,9 @@ def _leave(connection: Connection, chain: AuditChain, token: MintedToken, at: da
     A request that makes one may be out: the minter, whose request it is, will know or find out.
     """
     if token.state is MintedState.CREATED:
-        change_token(connection, chain, token, state=MintedState.RETIRED, due_at=at, changed_at=at)
+        change_token(connection, chain, token, replace(token, state=MintedState.RETIRED, due_at=at), at)
     elif token.state is MintedState.INTENDED:
-        change_token(connection, chain, token, due_at=at, changed_at=at)
+        change_token(connection, chain, token, replace(token, due_at=at), at)
 
 
 def _retire_older(
@@ -73,7 +74,7 @@ def _retire_older(
         ~_is_of_a_later_one(newer),
     )
     for token in read_tokens(connection, chain, older.with_for_update(), SetAside()):
-        change_token(connection, chain, token, state=MintedState.RETIRED, due_at=retires_at, changed_at=at)
+        change_token(connection, chain, token, replace(token, state=MintedState.RETIRED, due_at=retires_at), at)
 
 
 def _is_of_a_later_one(newer: Row[Any]) -> ColumnElement[bool]:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, Select, insert, select, update
+from sqlalchemy import Connection, Row, Select, and_, insert, literal_column, select, update
 
 from bot.model.audit import Entry, Event
 from bot.model.catalog import BucketKey
@@ -21,7 +21,8 @@ from bot.storage.schema import MINTED_TOKENS
 
 _KIND: Final = "minted_token"
 _ROW: Final = MINTED_TOKENS.c
-_LEFT: Final = _ROW.state.not_in([state.value for state in OVER])
+_LEFT: Final = and_(*(_ROW.state != literal_column(f"'{state.value}'") for state in sorted(OVER)))
+"""Literals: by parameters, SQLite would not see that it is the index's condition."""
 _INSERT: Final = insert(MINTED_TOKENS)
 
 
@@ -58,9 +59,11 @@ def add_token(connection: Connection, chain: AuditChain, token: MintedToken) -> 
     connection.execute(_INSERT, _values(token, chain.authenticity))
 
 
-def change_token(connection: Connection, chain: AuditChain, token: MintedToken, **changes: Any) -> MintedToken | None:  # noqa: ANN401 - the fields of a MintedToken
+def change_token(
+    connection: Connection, chain: AuditChain, token: MintedToken, to: MintedToken, now: datetime
+) -> MintedToken | None:
     """Change a token that is as it was read; return it as it is then, or None if something else has changed it."""
-    changed = replace(token, **changes, revision=token.revision + 1)
+    changed = replace(to, changed_at=now, revision=token.revision + 1)
     its_row = _ROW.name == token.name, _ROW.revision == token.revision
     statement = update(MINTED_TOKENS).where(*its_row).values(_values(changed, chain.authenticity))
     return changed if connection.execute(statement).rowcount else None
@@ -78,7 +81,9 @@ def entry_of_token(token: MintedToken, event: Event, at: datetime) -> Entry:
     )
 
 
-def find_current(tokens: Iterable[MintedToken], states: Sequence[MintedState] | frozenset[MintedState]) -> MintedToken | None:
+def find_current(
+    tokens: Iterable[MintedToken], states: Sequence[MintedState] | frozenset[MintedState]
+) -> MintedToken | None:
     """Return the last of the tokens that is in one of these states."""
     return next((token for token in reversed([*tokens]) if token.state in states), None)
 

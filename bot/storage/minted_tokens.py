@@ -4,6 +4,7 @@ Every method raises DatabaseTrouble when the database fails.
 """
 
 from collections.abc import Callable, Collection, Iterable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Final
@@ -60,6 +61,19 @@ class MintedTokens:
         self._clock = clock
         self._holder = uuid4().hex
         self._set_aside = SetAside()
+        self.wake_minter: Callable[[BucketKey], None] = _leave_to_polling
+
+    def wake_minter_by(self, wake: Callable[[BucketKey], None]) -> None:
+        """Call this, which must not fail, for each bucket in which the minter of this process has something to do."""
+        self.wake_minter = wake
+
+    async def to_test(self, due_before: datetime | None = None) -> list[BucketKey]:
+        """Return the buckets whose slots are to be tested by a worker, or those that were due before that time."""
+        is_disabled = _ROW.account_id == self._account_id, _ROW.state == MintedState.DISABLED.value
+        is_due = () if due_before is None else (_ROW.due_at < due_before,)
+        query = select(_ROW.bucket).where(*is_disabled, *is_due).distinct()
+        buckets = await self._database.run(lambda connection: connection.scalars(query).all())
+        return [BucketKey(account_id=self._account_id, bucket=each) for each in buckets if isinstance(each, str)]
 
     async def due(self, now: datetime) -> list[BucketKey]:
         """Return the buckets in which the minter has something to do now."""
@@ -135,19 +149,22 @@ class MintedTokens:
     async def change(
         self,
         token: MintedToken,
+        to: MintedToken,
         *,
         lease: MintingLease | None = None,
         event: Event | None = None,
         wakes: bool = False,
-        **changes: Any,  # noqa: ANN401 - the fields of a MintedToken
     ) -> MintedToken | None:
-        """Change a token if it is as it was read; `wakes` the bucket's delivery. Raises LeaseLost."""
+        """Change a token if it is as it was read; return it as it is then, or None.
+
+        `event` is what the audit says of it; `wakes` wakes the bucket's delivery. Raises LeaseLost.
+        """
 
         def record(connection: Connection) -> tuple[MintedToken | None, list[Change]]:
             if lease is not None:
                 _require(connection, lease)
             now = self._clock()
-            changed = change_token(connection, self._chain, token, **{"changed_at": now} | changes)
+            changed = change_token(connection, self._chain, token, to, now)
             if changed is not None and event is not None:
                 self._chain.append(connection, [entry_of_token(changed, event, now)])
             return changed, []
@@ -226,7 +243,7 @@ class MintedTokens:
         now = self._clock()
         change = _give_if_authentic(connection, self._chain, waiting, sealed, now)
         state = MintedState.RETIRED if change is None else MintedState.CREATED
-        changed = change_token(connection, self._chain, token, state=state, changed_at=now, due_at=now)
+        changed = change_token(connection, self._chain, token, replace(token, state=state, due_at=now), now)
         if changed is None:
             raise LeaseLost
         self._chain.append(connection, [entry_of_token(changed, Event.MINTED, now)])
@@ -264,6 +281,10 @@ _newest: Final = (
 _NEWEST: Final = select(_newest, *OPENING_COLUMNS, has_ended(_newest.c.id).label("has_ended")).outerjoin_from(
     _newest, OPENINGS, OPENINGS.c.nonce == _newest.c.nonce
 )
+
+
+def _leave_to_polling(_: BucketKey) -> None:
+    """Do nothing: the minter is in another process, and finds it."""
 
 
 def _read_due(connection: Connection, account_id: str, now: datetime) -> list[BucketKey]:

@@ -305,7 +305,7 @@ MINTED_TOKENS: Final = Table(
     Column("signature", String, nullable=False),
 )
 """Written ahead of each call that makes or changes a token of ours. Never a token's value."""
-_IS_LEFT: Final = text("state NOT IN ('dead', 'gone')")
+_IS_LEFT: Final = text("state <> 'dead' AND state <> 'gone'")
 Index(
     "minted_tokens_left",
     MINTED_TOKENS.c.account_id,

@@ -34,7 +34,7 @@ def upgrade() -> None:
         Column("signature", String, nullable=False),
         if_not_exists=True,
     )
-    is_left = text("state NOT IN ('dead', 'gone')")
+    is_left = text("state <> 'dead' AND state <> 'gone'")
     op.create_index(
         "minted_tokens_left",
         "minted_tokens",
