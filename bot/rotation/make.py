@@ -12,13 +12,13 @@ from typing import Final
 
 import structlog
 
-from bot.cloudflare.budget import Urgency
 from bot.cloudflare.errors import CloudflareError
 from bot.cloudflare.exchange import Turn
 from bot.cloudflare.minter import MintingClient
 from bot.cloudflare.minting_errors import TokenNotOurs
 from bot.delivery.endings import end_unwritten
 from bot.delivery.retry import wait
+from bot.delivery.schedule import urgency_of
 from bot.model.errors import BotError, DatabaseTrouble
 from bot.model.memory import Memory
 from bot.model.minted import MOST_UNSETTLED, SETTLE_AFTER, UNSETTLED, MintedState, MintedToken, MintingWork
@@ -80,7 +80,7 @@ class Making:
         """
         try:
             await self._quota.require_room()
-            turn = await self._cloudflare.turn(Urgency.WRITE)
+            turn = await self._cloudflare.turn(urgency_of(waiting.submission))
         except CloudflareError as error:
             await self._after(waiting, error)
             return
