@@ -3,7 +3,7 @@
 Every method raises DatabaseTrouble when the database fails.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -32,7 +32,7 @@ from bot.storage.database import Database
 from bot.storage.minted_rows import add_token, change_token, entry_of_token, read_tokens, select_left
 from bot.storage.moves import give_token
 from bot.storage.rows import IS_FOR_THE_SLOT, ITS_BUCKET, MAY_BE_SENT, PLACE, names_of, read_pending
-from bot.storage.schema import MINTED_TOKENS, MINTING_LEASES, OPENINGS, SUBMISSIONS
+from bot.storage.schema import IS_LEFT, MINTED_TOKENS, MINTING_LEASES, OPENINGS, SUBMISSIONS
 from bot.storage.submissions import Submissions
 from bot.storage.upsert import insert_into
 
@@ -206,7 +206,8 @@ class MintedTokens:
 
     async def count(self) -> dict[MintedState, int]:
         """Return how many tokens are in each state, but for those of which nothing is left."""
-        query = select(_ROW.state, func.count()).where(_ROW.account_id == self._account_id).group_by(_ROW.state)
+        its = _ROW.account_id == self._account_id, IS_LEFT
+        query = select(_ROW.state, func.count()).where(*its).group_by(_ROW.state)
         rows = await self._database.run(lambda connection: connection.execute(query).all())
         known = {state.value: state for state in MintedState if state not in OVER}
         return {known[state]: number for state, number in rows if state in known}
@@ -216,6 +217,25 @@ class MintedTokens:
         its = _ROW.account_id == self._account_id, _ROW.intended_at >= since, _ROW.state != MintedState.GONE.value
         query = select(func.count()).select_from(MINTED_TOKENS).where(*its)
         return await self._database.run(lambda connection: connection.execute(query).scalar_one())
+
+    async def count_dead_since(self, since: datetime) -> int:
+        """Return how many of the tokens have been deleted since then."""
+        its = _ROW.account_id == self._account_id, _ROW.changed_at >= since, _ROW.state == MintedState.DEAD.value
+        query = select(func.count()).select_from(MINTED_TOKENS).where(*its)
+        return await self._database.run(lambda connection: connection.execute(query).scalar_one())
+
+    async def made_for(self, submission_ids: Collection[str]) -> set[str]:
+        """Return those of the submissions for which a token was made, or may have been."""
+        query = select(_ROW.submission_id).where(
+            _ROW.submission_id.in_(submission_ids), _ROW.state != MintedState.GONE.value
+        )
+        return {*await self._database.run(lambda connection: connection.scalars(query).all())}
+
+    async def find_undone(self, since: datetime) -> str | None:
+        """Return a bucket whose slot has not worked since then without a token that was to be taken back."""
+        is_needed = or_(_ROW.state == MintedState.UNDOING.value, _ROW.undone > 0)
+        query = select(_ROW.bucket).where(_ROW.account_id == self._account_id, is_needed, _ROW.changed_at >= since)
+        return await self._database.run(lambda connection: connection.scalar(query.limit(1)))
 
     def _give(
         self, lease: MintingLease, token: MintedToken, waiting: Pending, sealed: SealedToken, connection: Connection
