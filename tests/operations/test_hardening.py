@@ -78,7 +78,7 @@ def test_no_other_user_can_read_the_process(tmp_path: Path) -> None:
 
 
 def test_a_forgotten_variable_is_nowhere() -> None:
-    """Neither in the environment or a module's copy of it, nor in what a child inherits, nor where the kernel put it."""
+    """Neither in the environment or a copy of it, nor in what a child inherits, nor where the kernel put it."""
     shown = _run(FORGET, {"SECRET": "MADEUP-of-the-start", "OTHER": "stays"})
     assert "MADEUP" not in shown
     assert shown.count("OTHER") == (4 if sys.platform == "linux" else 3)
