@@ -200,6 +200,50 @@ async def test_its_memory_holds_neither_key_nor_slack_token(mistaken: tuple[Mint
     assert {name: found[value] for name, value in secrets.items()} == dict.fromkeys(secrets, 0)
 
 
+async def test_it_is_checked_without_slack(mistaken: tuple[Minting, ProcessMemory]) -> None:
+    """Beside the running process: its token, its database, its keys; nothing that it does not have."""
+    scene, _ = mistaken
+    environment = {**scene.environment, "PYTHONIOENCODING": "utf-8"}
+
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "bot", "check", "--role", "minter", "--json"),
+        env={name: value for name, value in environment.items() if name not in OF_OTHERS},
+        cwd=scene.directory,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    out, _ = await process.communicate()
+
+    found = json.loads(out)["findings"]
+    assert [each["text"] for each in found if each["mark"] == "failed"] == []
+    assert process.returncode == 0
+    assert {each["part"] for each in found} >= {"rotation", "database", "keys", "audit", "network", "ports", "clock"}
+    assert {each["part"] for each in found}.isdisjoint({"slack", "people", "channels", "transport", "cloudflare"})
+    assert [each["event"] for each in found if each["part"] == "rotation"] == [
+        "rotation_on",
+        "minting_token_active",
+        "minting_rights_enough",
+    ]
+    assert [each["known"]["client"] for each in found if each["part"] == "network"] == ["Cloudflare's API"]
+    assert scene.slack.calls == []
+
+
+async def test_a_policy_is_explained_by_those_who_may_ask_slack(mistaken: tuple[Minting, ProcessMemory]) -> None:
+    """A minter may not: it says so, instead of looking for a token that it must not have."""
+    scene, _ = mistaken
+
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "bot", "check", "--role", "minter", "--policy", "U0ADA0001", "lake"),
+        env={name: value for name, value in scene.environment.items() if name not in OF_OTHERS},
+        cwd=scene.directory,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    _, err = await process.communicate()
+
+    assert process.returncode == 2
+    assert b"--policy asks Slack about the user, which a minter does not" in err
+
+
 async def test_a_minter_that_no_rule_gives_work_does_not_start(database: str, tmp_path: Path) -> None:
     """It says which verb is missing, and ends like for any setting that has to be fixed."""
     async with minting(database, tmp_path) as scene:
