@@ -13,7 +13,6 @@ from tests.clock import Clock
 from tests.rotation.rig import Rig
 
 START = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
-pytest_plugins = ("tests.storage.conftest",)
 
 
 @pytest_asyncio.fixture
