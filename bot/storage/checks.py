@@ -120,7 +120,7 @@ def _removed(text: str) -> Finding:
 
 
 def judge_public_key(key_id: str, seen: Collection[str]) -> Finding:
-    """Return whether some worker has the private half of the key of one who only seals; `seen` are the workers' keys."""
+    """Return whether a worker has the private half of the key of one who only seals; `seen` are the workers' keys."""
     known = {"key_id": key_id}
     if key_id in seen:
         text = f"seals with the public key {key_id}, and a worker has its private half"
