@@ -58,9 +58,12 @@ def _port(text: str) -> int:
 
 _role: Final = argument(
     "--role",
-    choices=("all", "gateway", "worker"),
+    choices=("all", "gateway", "worker", "minter"),
     default="all",
-    help="everything (the default), only the Slack side, or only the Cloudflare side (both need PostgreSQL)",
+    help=(
+        "everything (the default), only the Slack side, only the Cloudflare side, or only what makes tokens (all three "
+        "need PostgreSQL)"
+    ),
 )
 
 

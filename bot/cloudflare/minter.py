@@ -1,6 +1,6 @@
 """Typed calls to the account's API tokens, with a token that may create them. Retries nothing and keeps no token.
 
-Whoever holds the minting token administers the account. So this client changes only tokens whose names say that this
+Anyone who holds the minting token administers the account. So this client changes only tokens whose names say that this
 installation created them, for the buckets that it serves; an id comes from a signed row of the caller's.
 """
 

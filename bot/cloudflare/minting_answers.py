@@ -86,7 +86,7 @@ def read_minting_result(answer: Answer, *, is_write: bool) -> object:
 
 
 def means_gone(error: CloudflareError) -> bool:
-    """Return whether the answer about one token says that there is no such token: whoever wanted that has it."""
+    """Return whether the answer about one token says that there is no such token: what a deletion wants."""
     is_no_object = error.cloudflare_code == NO_SUCH_OBJECT_CODE and error.status == HTTPStatus.NOT_FOUND
     return isinstance(error, MintingRefused) and (error.cloudflare_code == NO_SUCH_TOKEN_CODE or is_no_object)
 

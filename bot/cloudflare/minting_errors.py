@@ -11,15 +11,15 @@ CloudflareError
 │   ├── TokenQuotaReached
 │   ├── MintingRefused
 │   └── RevocationRefused
-├── MintedTokenError           the token that the bot created does not serve
-│   ├── MintedTokenUseless
-│   ├── MintedTokenRefused
-│   ├── MintedTokenGone
-│   └── CatalogSwitchedOff
-└── CreateUnanswered           transient, a CloudflareTrouble: it is not known yet whether there is a token
+└── MintedTokenError           the token that the bot created does not serve
+    ├── MintedTokenUseless
+    ├── MintedTokenRefused
+    ├── MintedTokenGone
+    └── CatalogSwitchedOff
 
 RotationError                  no answer of Cloudflare, but what the bot found
 ├── TokenNotOurs
+├── CreateUnanswered           transient: it is not known yet whether there is a token
 ├── MintedTokenInvalid
 ├── SlotOverwritten
 └── SecondInstallation
@@ -35,7 +35,6 @@ from bot.cloudflare.errors import (
     CatalogNotEnabled,
     CatalogOutOfReach,
     CloudflareError,
-    CloudflareTrouble,
     CredentialRefused,
     LacksCatalogRights,
     LacksStorageRights,
@@ -45,7 +44,7 @@ from bot.cloudflare.errors import (
     TokenLimitedToAddresses,
     TokenOfAnotherAccount,
 )
-from bot.model.errors import ENABLE_CATALOG, BotError, Told, WhoActs
+from bot.model.errors import BotError, Told, Transient, WhoActs
 
 MINTING_TOKEN: Final = "CLOUDFLARE_MINTING_TOKEN"  # noqa: S105 - the name of a setting
 MINTING_RIGHT: Final = "Account API Tokens Write"
@@ -187,19 +186,7 @@ class CatalogSwitchedOff(MintedTokenError):
     code = "catalog_switched_off"
     who_acts = WhoActs.YOU
     cause = "The catalog was switched off while the bot rotated its credential; its data is intact."
-    fixes = (ENABLE_CATALOG, "Rotate again.")
-
-
-class CreateUnanswered(
-    CloudflareTrouble,
-    told=Told(
-        waiting="Cloudflare did not say whether it created a token; the bot finds out before it creates another one.",
-        lasted="Cloudflare kept not saying whether it created a token; if there is one, the bot finds and deletes it.",
-    ),
-):
-    """Two creates of unknown outcome: no third one before they are known."""
-
-    code = "create_unanswered"
+    fixes = ("Enable R2 Data Catalog (Basin Catalog) in the bucket's settings, then rotate again.",)
 
 
 class RotationError(BotError):
@@ -214,6 +201,21 @@ class TokenNotOurs(RotationError):
     code = "token_not_ours"
     user_message = "The bot was about to change a token that is not its own, and did not."
     operator_fix = 'run "r2-credential-bot audit verify"; if a token was renamed in Cloudflare, give its name back'
+
+
+class CreateUnanswered(
+    RotationError,
+    Transient,
+    told=Told(
+        waiting="Cloudflare did not say whether it created a token; the bot finds out before it creates another one.",
+        lasted="Cloudflare kept not saying whether it created a token; if there is one, the bot finds and deletes it.",
+        at_once="Cloudflare did not say whether it created a token. What to do: Try again in a quarter of an hour.",
+    ),
+):
+    """Two creates of unknown outcome: no third one before they are known."""
+
+    code = "create_unanswered"
+    who_acts = WhoActs.CLOUDFLARE
 
 
 class MintedTokenInvalid(RotationError):

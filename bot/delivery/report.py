@@ -13,10 +13,13 @@ import structlog
 from bot.metrics import RETRIED, STEPS, Metrics
 from bot.model.errors import SlackTrouble
 from bot.model.move import Changes, Move
+from bot.model.origin import Origin, origin_of
 from bot.model.submission import RESPONSE_URL_LIFETIME, Pending, Posted, Submission, Way
 
 _SHORTEST_PAUSE: Final = timedelta(seconds=2)
 _LONGEST_PAUSE: Final = timedelta(minutes=5)
+
+_COUNTED: Final = Posted(place=None, way=Way.NONE)
 
 _log = structlog.get_logger()
 
@@ -50,7 +53,7 @@ class Report:
         began = time.monotonic()  # the clock may be set meanwhile, and no histogram counts backwards
         try:
             await self._close_request(submission)
-            posted = await self._poster.post_result(pending)
+            posted = _COUNTED if _is_counted(submission) else await self._poster.post_result(pending)
         except SlackTrouble as error:
             self._metrics.count(RETRIED, error.code)
             return self._report_later(pending, error)
@@ -75,3 +78,8 @@ class Report:
         is_url_dead = now + pause - submission.accepted_at >= RESPONSE_URL_LIFETIME
         _log.warning("report_postponed", error=str(error), until=(now + pause).isoformat())
         return Move(to=submission.state, at=now + pause, forgets_response_url=is_url_dead)
+
+
+def _is_counted(submission: Submission) -> bool:
+    """Return whether the one message of a fleet counts it: 500 results in a channel would bury what matters."""
+    return origin_of(submission.id) is Origin.FLEET

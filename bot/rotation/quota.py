@@ -8,11 +8,9 @@ import structlog
 
 from bot.cloudflare.minter import MintingClient
 from bot.cloudflare.minting_errors import TokenQuotaReached
+from bot.model.fleet_sums import HEADROOM
 from bot.storage.installations import Installations
 from bot.storage.minted_tokens import MintedTokens
-
-HEADROOM: Final = 10
-"""So many tokens are left to everyone else."""
 
 _COUNT_LASTS: Final = timedelta(hours=1)
 _COUNT_AGAIN_AFTER: Final = timedelta(seconds=30)

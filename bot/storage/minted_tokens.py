@@ -3,7 +3,7 @@
 Every method raises DatabaseTrouble when the database fails.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -217,6 +217,25 @@ class MintedTokens:
         its = _ROW.account_id == self._account_id, _ROW.intended_at >= since, _ROW.state != MintedState.GONE.value
         query = select(func.count()).select_from(MINTED_TOKENS).where(*its)
         return await self._database.run(lambda connection: connection.execute(query).scalar_one())
+
+    async def count_dead_since(self, since: datetime) -> int:
+        """Return how many of the tokens have been deleted since then."""
+        its = _ROW.account_id == self._account_id, _ROW.changed_at >= since, _ROW.state == MintedState.DEAD.value
+        query = select(func.count()).select_from(MINTED_TOKENS).where(*its)
+        return await self._database.run(lambda connection: connection.execute(query).scalar_one())
+
+    async def made_for(self, submission_ids: Collection[str]) -> set[str]:
+        """Return those of the submissions for which a token was made, or may have been."""
+        query = select(_ROW.submission_id).where(
+            _ROW.submission_id.in_(submission_ids), _ROW.state != MintedState.GONE.value
+        )
+        return {*await self._database.run(lambda connection: connection.scalars(query).all())}
+
+    async def find_undone(self, since: datetime) -> str | None:
+        """Return a bucket whose slot has not worked since then without a token that was to be taken back."""
+        is_needed = or_(_ROW.state == MintedState.UNDOING.value, _ROW.undone > 0)
+        query = select(_ROW.bucket).where(_ROW.account_id == self._account_id, is_needed, _ROW.changed_at >= since)
+        return await self._database.run(lambda connection: connection.scalar(query.limit(1)))
 
     def _give(
         self, lease: MintingLease, token: MintedToken, waiting: Pending, sealed: SealedToken, connection: Connection

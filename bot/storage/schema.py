@@ -354,3 +354,40 @@ INSTALLATIONS: Final = Table(
     Column("signature", String, nullable=False),
 )
 """One row: what marks this installation's tokens, signed, and what the minter last found at Cloudflare."""
+
+FLEETS: Final = Table(
+    "fleets",
+    METADATA,
+    Column("id", String, primary_key=True),
+    Column("account_id", String, nullable=False),
+    Column("team_id", String, nullable=False),
+    Column("user_id", String, nullable=False),
+    Column("channel_id", String, nullable=False),
+    Column("asked", String, nullable=False),
+    Column("state", String, nullable=False),
+    Column("buckets", String, nullable=False),
+    Column("others", String, nullable=False),
+    Column("proposed_at", _UtcDateTime, nullable=False),
+    Column("started_at", _UtcDateTime),
+    Column("ended_at", _UtcDateTime),
+    Column("message_ts", String),
+    Column("stopped_by", String),
+    Column("alarm", String),
+    Column("alarm_bucket", String),
+    Column("revision", Integer, nullable=False),
+    Column("signature", String, nullable=False),
+    Column("holder", String),
+    Column("held_until", _UtcDateTime),
+)
+"""Rotations of many buckets at one press; what became of each is its submission's row. Lists are separated by blanks.
+
+`holder` is the process that works on it. At most one of an account is current.
+"""
+_IS_CURRENT: Final = text("state IN ('running', 'stopping')")
+Index(
+    "fleets_current",
+    FLEETS.c.account_id,
+    unique=True,
+    sqlite_where=_IS_CURRENT,
+    postgresql_where=_IS_CURRENT,
+)

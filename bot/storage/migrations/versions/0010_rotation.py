@@ -1,4 +1,4 @@
-"""Keeps the tokens that the bot makes itself: written ahead of each call, and who makes them."""
+"""Keeps the tokens that the bot makes itself, written ahead of each call, who makes them, and rotations of many."""
 
 from alembic import op
 from sqlalchemy import BigInteger, Boolean, Column, DateTime, Integer, String, text
@@ -94,6 +94,40 @@ def upgrade() -> None:
         Column("failed_at", _TIME, nullable=False),
         Column("failures", Integer, nullable=False),
         Column("code", String),
+        if_not_exists=True,
+    )
+    op.create_table(
+        "fleets",
+        Column("id", String, primary_key=True),
+        Column("account_id", String, nullable=False),
+        Column("team_id", String, nullable=False),
+        Column("user_id", String, nullable=False),
+        Column("channel_id", String, nullable=False),
+        Column("asked", String, nullable=False),
+        Column("state", String, nullable=False),
+        Column("buckets", String, nullable=False),
+        Column("others", String, nullable=False),
+        Column("proposed_at", _TIME, nullable=False),
+        Column("started_at", _TIME),
+        Column("ended_at", _TIME),
+        Column("message_ts", String),
+        Column("stopped_by", String),
+        Column("alarm", String),
+        Column("alarm_bucket", String),
+        Column("revision", Integer, nullable=False),
+        Column("signature", String, nullable=False),
+        Column("holder", String),
+        Column("held_until", _TIME),
+        if_not_exists=True,
+    )
+    is_current = text("state IN ('running', 'stopping')")
+    op.create_index(
+        "fleets_current",
+        "fleets",
+        ["account_id"],
+        unique=True,
+        sqlite_where=is_current,
+        postgresql_where=is_current,
         if_not_exists=True,
     )
     _note_changes()
