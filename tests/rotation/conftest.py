@@ -12,7 +12,7 @@ __all__ = ["engine", "query", "rotations", "tables", "tables_url"]
 
 
 @pytest.fixture
-def rotations(tables: Database, clock: Clock) -> Rotations:  # noqa: F811 - pytest finds a fixture by its name
+def rotations(tables: Database, clock: Clock) -> Rotations:
     """Return a database in which nothing was rotated yet, at NOW."""
     clock.now = NOW
     return Rotations(tables, clock)

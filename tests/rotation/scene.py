@@ -1,7 +1,8 @@
 """What tests of rotation share: a schedule over a real database, in virtual time, and rotations that end at once."""
 
+from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from bot.catalogs.authentic import IsAuthentic
 from bot.cloudflare.errors import Throttled
@@ -39,7 +40,7 @@ def make_scheduled(*rules: Rule, every: timedelta | None = EVERY, globs: tuple[s
 def make_schedule(
     database: Database,
     submissions: Submissions,
-    clock: Clock,
+    clock: Callable[[], datetime],
     *,
     scheduled: Scheduled | None = None,
     catalogs: Catalogs | None = None,
@@ -161,13 +162,13 @@ class Rotations:
         [pending] = await self.submissions.work(lease)
         submission, is_ours = pending.submission, pending.submission.task is Task.ROTATE
         before = (State.MINTING, State.MINTED) if is_ours else ()
-        proof = {"tested_at": now, "retires_at": now + TTL}
+        proven = Changes(confirmation=CredentialStatus.VALID)
         for move in (
             *(Move(to=state, at=now) for state in before),
             Move(to=State.VERIFYING, at=now, changes=Changes(findings=findings, checked_at=now)),
             Move(to=State.STORING, at=now, changes=Changes(possibly_written=True)),
             Move(to=State.CONFIRMING, at=now, changes=Changes(confirm_until=now + TTL)),
-            Move(to=State.STORED, at=now, changes=Changes(confirmation=CredentialStatus.VALID), **proof),
+            Move(to=State.STORED, at=now, changes=proven, tested_at=now, retires_at=now + TTL),
             Move(to=State.STORED, at=now, changes=Changes(reported_at=now)),
         ):
             submission, *_ = await self.submissions.apply(submission, move, lease)

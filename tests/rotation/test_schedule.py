@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
+from bot.delivery.repeated import is_repeated
 from bot.model.catalog import StoredCredential
 from bot.model.errors import BucketNotAllowed, DatabaseUnavailable
 from bot.model.minted import MintedState
@@ -26,7 +27,7 @@ from bot.storage.catalogs import note_stored
 from bot.storage.database import Database
 from bot.storage.sqlite import SqliteDatabase
 from tests.clock import Clock
-from tests.make import LAKE, NOW, at, make_key, make_new_submission
+from tests.make import LAKE, NOW, at, make_key, make_new_submission, make_stored_credential, make_submission
 from tests.rotation.scene import DAY, EVERY, Rotations, make_schedule, make_scheduled
 
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
@@ -39,19 +40,29 @@ async def look(rotations: Rotations, scheduled: Scheduled | None = None) -> list
     return [key.bucket for key in await rotations.open_ones()]
 
 
-async def pass_time(rotations: Rotations, until: datetime, step: timedelta = 9 * MINUTE) -> datetime | None:
-    """Let time pass until a rotation begins, and return when that was; None if there was none."""
-    while rotations.clock() < until:
-        if await look(rotations):
-            return rotations.clock()
-        rotations.clock.advance(step)
-    return None
+TIMETABLE = Timetable(every=EVERY)
+
+
+async def pass_time(rotations: Rotations, until: datetime) -> datetime | None:
+    """Let time pass until the next rotation begins, and return when that was; None if that is not before `until`."""
+    known, now = await rotations.catalogs.catch_up(), rotations.clock()
+    begins_at = TIMETABLE.next_at(await rotations.stored(), known.failures.get("lake"), now)
+    if begins_at > now + MINUTE:
+        rotations.clock.now = begins_at - MINUTE
+        assert await look(rotations) == []
+    rotations.clock.now = max(begins_at, now)
+    return rotations.clock() if await look(rotations) and rotations.clock() < until else None
+
+
+def next_moment(after: datetime) -> datetime:
+    """Return the bucket's next moment: what is due by then begins there."""
+    return TIMETABLE.next_at(make_stored_credential(stored_at=NOW, expires_at=None), None, after)
 
 
 async def begin(rotations: Rotations) -> str:
     """Rotate a lake as a person does, wait for the schedule, and return the id of what it began."""
     await rotations.press()
-    rotations.clock.advance(EVERY * 0.9)
+    rotations.clock.advance(EVERY * 0.96)
     assert await pass_time(rotations, NOW + EVERY * 1.3) is not None
     [pending] = await rotations.submissions.work(await rotations.submissions.take(LAKE))
     return pending.submission.id
@@ -161,23 +172,27 @@ async def test_what_is_not_its_own_is_left_alone(
 ) -> None:
     """However old it is."""
     await prepare(rotations)
-    rotations.clock.now = NOW + 40 * DAY
-    for _ in range(28):
+    for days in (40, 400):
+        rotations.clock.now = next_moment(NOW + days * DAY)
         assert await look(rotations, scheduled) == []
-        rotations.clock.advance(9 * MINUTE)
+
+
+async def test_else_it_begins_at_that_very_moment(rotations: Rotations) -> None:
+    """So the cases above are left alone for their reason."""
+    await rotations.press()
+    rotations.clock.now = next_moment(NOW + 40 * DAY)
+    assert await look(rotations) == ["lake"]
 
 
 async def test_it_waits_where_nobody_can_mint(rotations: Rotations) -> None:
     """Or each bucket would fail by itself, and say so: the minter's condition says it once."""
     await rotations.press()
-    rotations.clock.now = NOW + 40 * DAY
-    for _ in range(28):
-        await rotations.schedule.begin_due()
-        await rotations.be_there(trouble="minting_token_refused")
-        await rotations.schedule.begin_due()
-        rotations.clock.advance(9 * MINUTE)
+    rotations.clock.now = next_moment(NOW + 40 * DAY)
+    await rotations.schedule.begin_due()
+    await rotations.be_there(trouble="minting_token_refused")
+    await rotations.schedule.begin_due()
     assert await rotations.open_ones() == []
-    assert await pass_time(rotations, rotations.clock() + LONGEST_RHYTHM) is not None
+    assert await look(rotations) == ["lake"]
 
 
 async def test_several_workers_begin_it_once(rotations: Rotations) -> None:
@@ -193,25 +208,20 @@ async def test_several_workers_begin_it_once(rotations: Rotations) -> None:
 async def test_it_never_overtakes_a_person(rotations: Rotations) -> None:
     """Newest wins: begun while a pasted token is on its way, it would replace that one."""
     await rotations.press()
-    rotations.clock.now = NOW + 40 * DAY
-    paste = make_new_submission(id="VPASTE", **at(rotations.clock()), expires_at=rotations.clock() + 2 * DAY)
-    await rotations.submissions.add(paste)
-    for _ in range(28):
-        await look(rotations)
-        [pending] = await rotations.submissions.work(await rotations.submissions.take(LAKE))
-        assert pending.submission.id == "VPASTE"
-        rotations.clock.advance(9 * MINUTE)
+    rotations.clock.now = next_moment(NOW + 40 * DAY)
+    await rotations.submissions.add(make_new_submission(id="VPASTE", **at(rotations.clock())))
+    await look(rotations)
+    [pending] = await rotations.submissions.work(await rotations.submissions.take(LAKE))
+    assert pending.submission.id == "VPASTE"
 
 
 async def test_a_check_keeps_nothing_from_being_rotated(rotations: Rotations) -> None:
     """It touches no slot."""
     await rotations.press()
-    rotations.clock.now = NOW + 40 * DAY
+    rotations.clock.now = next_moment(NOW + 40 * DAY)
     check = make_new_submission(id="VCHECK", task=Task.CHECK, **at(rotations.clock()))
     await rotations.submissions.add(check)
-    for _ in range(28):
-        await look(rotations)
-        rotations.clock.advance(9 * MINUTE)
+    await look(rotations)
     works = await rotations.submissions.work(await rotations.submissions.take(LAKE))
     assert {each.submission.task for each in works} == {Task.CHECK, Task.ROTATE}
 
@@ -324,11 +334,39 @@ async def test_a_record_of_somebody_else_is_reported_once(rotations: Rotations, 
     await rotations.press()
     forged = replace(await rotations.stored(), stored_by="U0MALLORY")
     await rotations.database.run(partial(note_stored, stored=forged))
-    rotations.clock.now = NOW + 40 * DAY
-    for _ in range(56):
+    schedule = rotations.new_schedule()
+    for days in (40, 50):
+        rotations.clock.now = next_moment(NOW + days * DAY)
         await rotations.be_there()
-        await rotations.schedule.begin_due()
-        rotations.clock.advance(9 * MINUTE)
-    assert [line for line in log.getvalue().splitlines() if "record_not_authentic" in line] != []
+        await schedule.begin_due()
     assert log.getvalue().count("record_not_authentic") == 1
     assert await rotations.open_ones() == []
+
+
+async def test_of_repeated_failures_the_first_is_told(rotations: Rotations) -> None:
+    """Until something is stored: the next failure after that is news again."""
+    told = []
+    await begin(rotations)
+    for is_good in (False, False, True, False, False):
+        [key] = await rotations.open_ones()
+        [pending] = await rotations.submissions.work(await rotations.submissions.take(key))
+        await (rotations.end_well(key) if is_good else rotations.end_badly(key))
+        ended = await rotations.submissions.find(pending.submission.id)
+        assert ended is not None
+        told.append(not await is_repeated(rotations.catalogs, ended))
+        rotations.clock.advance(HOUR)
+        assert await pass_time(rotations, rotations.clock() + EVERY * 1.2) is not None
+    assert told == [True, False, True, True, False]
+
+
+async def test_what_a_person_asked_for_is_always_told(rotations: Rotations) -> None:
+    """However often it fails."""
+    for number in range(3):
+        new = make_new_submission(id=f"V{number}", task=Task.ROTATE, **at(rotations.clock()))
+        await rotations.submissions.add(new)
+        assert not await is_repeated(rotations.catalogs, make_submission(id=new.id))
+        await rotations.end_badly(LAKE)
+        ended = await rotations.submissions.find(new.id)
+        assert ended is not None
+        assert not await is_repeated(rotations.catalogs, ended)
+        rotations.clock.advance(HOUR)
