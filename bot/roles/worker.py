@@ -19,6 +19,7 @@ from bot.operations.checks import jobs_check
 from bot.operations.housekeeping import keep_house, keep_house_forever
 from bot.operations.sources import of_pace
 from bot.roles.base import Base, pace_of
+from bot.roles.fleet import start_fleets
 from bot.roles.slack_side import SlackSide
 from bot.rotation.bucket_work import BucketWork
 from bot.rotation.slot_test import SlotTests
@@ -27,6 +28,7 @@ from bot.slack.messages.posting import Poster
 from bot.slack.response_url import ResponseUrls
 from bot.storage.approvals import Approvals
 from bot.storage.audit_outbox import AuditOutbox
+from bot.storage.fleets import Fleets
 from bot.storage.minted_tokens import MintedTokens
 from bot.storage.opening import Store
 
@@ -34,7 +36,9 @@ Refresher = SnapshotKeeper | CatalogsByOthers
 """Refreshes the catalogs from Cloudflare: in this process, or by a job for a worker."""
 
 
-async def start_worker(base: Base, side: SlackSide, tokens: MintedTokens, stack: AsyncExitStack) -> Refresher:
+async def start_worker(
+    base: Base, side: SlackSide, tokens: MintedTokens, fleets: Fleets, stack: AsyncExitStack
+) -> Refresher:
     """Start what calls Cloudflare with the bot's own credentials; `stack` ends it."""
     store = base.store
     assert store.key_ring is not None  # noqa: S101 - only those who do not deliver have none
@@ -68,6 +72,7 @@ async def start_worker(base: Base, side: SlackSide, tokens: MintedTokens, stack:
         serves=side.gate.serves,
         is_authentic=store.submissions.is_stored_by_the_bot,
     )
+    start_fleets(base, fleets, tokens, poster)
     if base.settings.audit_webhook is not None:
         _send_audit(base, base.settings.audit_webhook)
     if base.settings.postgres_url is not None:
