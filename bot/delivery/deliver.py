@@ -101,7 +101,7 @@ class Delivery:
         plans: Mapping[Task, Plan] = PLANS,
         metrics: Metrics | None = None,
         right_of_way: RightOfWay | None = None,
-        rotate_grace: timedelta | None = None,
+        rotate_grace: Callable[[], timedelta | None] = lambda: None,
     ) -> None:
         self._right_of_way = right_of_way or RightOfWay()
         self._metrics = metrics or Metrics()

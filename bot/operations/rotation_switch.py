@@ -34,7 +34,14 @@ def require_grant(settings: Settings, rules: Sequence[Rule]) -> None:
         raise StartRefused(message)
 
 
-def rotation_check(settings: Settings, rules: Callable[[], Sequence[Rule]], examine_token: Examine) -> Check:
+async def _examine_nothing() -> Sequence[Finding]:
+    """Return nothing: there is no token to ask about."""
+    return []
+
+
+def rotation_check(
+    settings: Settings, rules: Callable[[], Sequence[Rule]], examine_token: Examine = _examine_nothing
+) -> Check:
     """Return the check for a process that may make tokens; `examine_token` asks Cloudflare, while rotation is on."""
 
     async def examine() -> Sequence[Finding]:

@@ -18,6 +18,7 @@ from bot.operations.audit_webhook import AuditWebhook, Receiver, of_audit_webhoo
 from bot.operations.checks import jobs_check
 from bot.operations.housekeeping import keep_house, keep_house_forever
 from bot.operations.sources import of_pace
+from bot.policy.rules import Verb, grants
 from bot.roles.base import Base, pace_of
 from bot.roles.fleet import start_fleets
 from bot.roles.slack_side import SlackSide
@@ -58,6 +59,7 @@ async def start_worker(
     delivery = BucketWork(
         _delivery(base, side, cloudflare, store.key_ring, poster),
         SlotTests(cloudflare, tokens, store.clock),
+        rotates=partial(_rotates, base),
     )
     access = CloudflareAccess(cloudflare, clock=store.clock)
     base.conditions.add(access.check())
@@ -106,8 +108,13 @@ def _delivery(base: Base, side: SlackSide, cloudflare: CloudflareClient, key_rin
         fresh_token_patience=base.settings.fresh_token_patience,
         metrics=base.metrics,
         right_of_way=base.right_of_way,
-        rotate_grace=base.settings.rotate_grace,
+        rotate_grace=lambda: base.settings.rotate_grace if _rotates(base) else None,
     )
+
+
+def _rotates(base: Base) -> bool:
+    """Return whether any rule lets anyone rotate; which process makes the tokens does not matter here."""
+    return grants(base.policy.rules, Verb.ROTATE)
 
 
 async def _find_unfinished(store: Store, tokens: MintedTokens) -> list[BucketKey]:

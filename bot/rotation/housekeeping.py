@@ -3,7 +3,7 @@
 Deletes nothing: there is one way by which a token is taken back (`bot.rotation.take_back`).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
@@ -14,6 +14,7 @@ from bot.cloudflare.answers import TokenStatus
 from bot.cloudflare.errors import CloudflareError
 from bot.cloudflare.minter import MintingClient
 from bot.cloudflare.minting_answers import ListedToken
+from bot.cloudflare.minting_errors import SecondInstallation
 from bot.model.errors import BotError
 from bot.model.minted import OVER, SETTLE_AFTER, MintedState, MintedToken, MintingLease
 from bot.model.token_name import Scope
@@ -26,6 +27,7 @@ SIGN_EVERY: Final = timedelta(minutes=1)
 """How often a minter says that it is there."""
 
 _FIX: Final = "look at the catalog's credential with `/r2-credential status`, and rotate or store it"
+_FIX_OF_SECOND: Final = SecondInstallation.operator_fix
 _DISABLED_BY_HAND: Final = "token_disabled_by_hand"
 _IN_USE: Final = frozenset({MintedState.PROVEN, MintedState.IN_SLOT})
 
@@ -55,6 +57,7 @@ class Housekeeping:
         self._signed_at = clock()
         self._trouble: str | None = None
         self._has_groups: bool | None = None
+        self._others = set[str]()
 
     async def look_if_due(self) -> None:
         """Do all of it at the first call and then once an hour, and say once a minute that a minter is there."""
@@ -95,13 +98,24 @@ class Housekeeping:
     async def _compare(self, lease: MintingLease) -> None:
         """Compare as of before the list was asked for: what was made since may not be in it yet."""
         asked_at = self._clock()
-        listed = {str(each.name): each for each in await self._cloudflare.list_own()}
+        found = await self._cloudflare.list_bots()
+        mark = self._cloudflare.installation
+        self._tell_of_others(
+            {each.name.installation: each.name.bucket for each in found if not each.name.is_ours(mark)}
+        )
+        listed = {str(each.name): each for each in found if each.name.is_ours(mark)}
         known = {token.name: token for token in await self._tokens.all_left()}
         unknown = {token.name: token for token in await self._tokens.named(listed.keys() - known.keys())}
         for token in known.values():
             await self._settle(lease, token, listed.get(token.name), asked_at)
         for name in listed.keys() - known.keys():
             await self._take_up(lease, listed[name], unknown.get(name))
+
+    def _tell_of_others(self, others: Mapping[str, str]) -> None:
+        """Tell once of each other installation: where both rotate a bucket, each replaces the other's credential."""
+        for mark in others.keys() - self._others:
+            _log.warning("second_installation", installation=mark, bucket=others[mark], fix=_FIX_OF_SECOND)
+        self._others |= others.keys()
 
     async def _settle(
         self, lease: MintingLease, token: MintedToken, seen: ListedToken | None, asked_at: datetime

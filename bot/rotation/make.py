@@ -15,7 +15,7 @@ import structlog
 from bot.cloudflare.errors import CloudflareError
 from bot.cloudflare.exchange import Turn
 from bot.cloudflare.minter import MintingClient
-from bot.cloudflare.minting_errors import TokenNotOurs
+from bot.cloudflare.minting_errors import CreateUnanswered, TokenNotOurs
 from bot.delivery.endings import end_unwritten
 from bot.delivery.retry import wait
 from bot.delivery.schedule import urgency_of
@@ -31,7 +31,6 @@ from bot.sealing.hpke import TOKEN, SealingContext, SealingKey
 from bot.storage.minted_tokens import MintedTokens
 
 _LONGEST_PAUSE: Final = timedelta(seconds=60)
-_UNSETTLED_PAUSE: Final = timedelta(seconds=60)
 _MOST_DOUBLINGS: Final = 6
 _REMEMBERED: Final = timedelta(hours=1)
 _MOST_RECORDINGS: Final = 5
@@ -67,10 +66,7 @@ class Making:
         """Return when a token may be made for the one that waits; None if nobody does."""
         if work.waiting is None:
             return None
-        now = self._clock()
-        if sum(token.state in UNSETTLED for token in work.tokens) >= MOST_UNSETTLED:
-            return now + _UNSETTLED_PAUSE  # each may have made a token
-        _, not_before = self._tried.get(work.waiting.submission.id) or (0, now)
+        _, not_before = self._tried.get(work.waiting.submission.id) or (0, self._clock())
         return not_before
 
     async def make(self, work: MintingWork, waiting: Pending) -> None:
@@ -78,6 +74,9 @@ class Making:
 
         Raises LeaseLost, DatabaseTrouble.
         """
+        if sum(token.state in UNSETTLED for token in work.tokens) >= MOST_UNSETTLED:  # each may have made a token
+            await self._after(waiting, CreateUnanswered())
+            return
         try:
             await self._quota.require_room()
             turn = await self._cloudflare.turn(urgency_of(waiting.submission))

@@ -110,7 +110,7 @@ class Minter:
         """Work a bucket off; whatever goes wrong in it must not stop the others."""
         pause = _AFTER_TROUBLE
         try:
-            resume_at = await self._work_off(key)
+            resume_at = await self.work_off(key)
         except LeaseLost:
             _log.warning("minting_lease_lost", bucket=key.bucket)
         except BotError as error:
@@ -123,7 +123,7 @@ class Minter:
             return
         self._resume_at[key] = self._clock() + pause
 
-    async def _work_off(self, key: BucketKey) -> datetime:
+    async def work_off(self, key: BucketKey) -> datetime:
         """Take every step that is due; return when the next one is, at the latest in a minute."""
         work = await self._tokens.take(key)
         if work is None:

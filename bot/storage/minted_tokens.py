@@ -32,7 +32,7 @@ from bot.storage.database import Database
 from bot.storage.minted_rows import add_token, change_token, entry_of_token, read_tokens, select_left
 from bot.storage.moves import give_token
 from bot.storage.rows import IS_FOR_THE_SLOT, ITS_BUCKET, MAY_BE_SENT, PLACE, names_of, read_pending
-from bot.storage.schema import MINTED_TOKENS, MINTING_LEASES, OPENINGS, SUBMISSIONS
+from bot.storage.schema import IS_LEFT, MINTED_TOKENS, MINTING_LEASES, OPENINGS, SUBMISSIONS
 from bot.storage.submissions import Submissions
 from bot.storage.upsert import insert_into
 
@@ -206,7 +206,8 @@ class MintedTokens:
 
     async def count(self) -> dict[MintedState, int]:
         """Return how many tokens are in each state, but for those of which nothing is left."""
-        query = select(_ROW.state, func.count()).where(_ROW.account_id == self._account_id).group_by(_ROW.state)
+        its = _ROW.account_id == self._account_id, IS_LEFT
+        query = select(_ROW.state, func.count()).where(*its).group_by(_ROW.state)
         rows = await self._database.run(lambda connection: connection.execute(query).all())
         known = {state.value: state for state in MintedState if state not in OVER}
         return {known[state]: number for state, number in rows if state in known}

@@ -194,7 +194,7 @@ CATALOG_CHANGES: Final = Table(
     Column("part", String, primary_key=True),
     Column("number", BigInteger, nullable=False),
 )
-"""When a row of CATALOGS or CREDENTIALS, `part`, changed last or was deleted: written by triggers, never by the bot.
+"""When a row of another table, `part`, changed last or was deleted: written by triggers, never by the bot.
 
 The number counts the account's changes on SQLite, and is the transaction's id on PostgreSQL: `known_catalogs` reads it.
 """
@@ -305,13 +305,16 @@ MINTED_TOKENS: Final = Table(
     Column("signature", String, nullable=False),
 )
 """Written ahead of each call that makes or changes a token of ours. Never a token's value."""
-_IS_LEFT: Final = text("state <> 'dead' AND state <> 'gone'")
+IS_LEFT: Final = text("state <> 'dead' AND state <> 'gone'")
+"""The condition of the index, word for word: by parameters, SQLite would not see that a query has it."""
 Index(
     "minted_tokens_left",
     MINTED_TOKENS.c.account_id,
     MINTED_TOKENS.c.bucket,
-    sqlite_where=_IS_LEFT,
-    postgresql_where=_IS_LEFT,
+    MINTED_TOKENS.c.state,
+    MINTED_TOKENS.c.token_id,
+    sqlite_where=IS_LEFT,
+    postgresql_where=IS_LEFT,
 )
 Index("minted_tokens_submission", MINTED_TOKENS.c.submission_id)
 
@@ -325,6 +328,18 @@ MINTING_LEASES: Final = Table(
     Column("held_until", _UtcDateTime, nullable=False),
 )
 """Who speaks to Cloudflare about a bucket's tokens; the row of bucket "" is for housekeeping."""
+
+ROTATION_FAILURES: Final = Table(
+    "rotation_failures",
+    METADATA,
+    Column("account_id", String, primary_key=True),
+    Column("bucket", String, primary_key=True),
+    Column("since", _UtcDateTime, nullable=False),
+    Column("failed_at", _UtcDateTime, nullable=False),
+    Column("failures", Integer, nullable=False),
+    Column("code", String),
+)
+"""The buckets that could not be rotated since a credential was stored in them; no other bucket has a row."""
 
 INSTALLATIONS: Final = Table(
     "installations",

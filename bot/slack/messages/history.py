@@ -5,9 +5,10 @@ from datetime import datetime
 from typing import Final
 
 from bot.model.submission import State, Submission, Task
-from bot.slack.blocks import Json, context, date, escape, mention_user, section, verbatim
+from bot.slack.blocks import Json, context, date, escape, section, verbatim
 from bot.slack.messages.outcome import TASK_WORDS, ProgressStep
 from bot.slack.messages.redacted import RedactedProgress, RedactedResult
+from bot.slack.messages.requester import name_requester
 
 MOST_SHOWN: Final = 20
 
@@ -48,7 +49,7 @@ def history_message(
 
 def _line(submission: Submission, outcome: tuple[str, str], *, with_bucket: bool) -> str:
     where = f" `{escape(submission.key.bucket)}`" if with_bucket else ""
-    who = f"{mention_user(submission.user_id)} on {date(submission.accepted_at)}"
+    who = f"{name_requester(submission.id, submission.user_id)} on {date(submission.accepted_at)}"
     reason = f"\n>{escape(submission.reason)}" if submission.reason else ""
     mark, words = outcome
     aside = "" if submission.state in _SAY_IT else TASK_WORDS[submission.task].aside
@@ -71,11 +72,13 @@ def _token(submission: Submission) -> str:
         return ""
     token = submission.findings.token if submission.findings else None
     known = f", token ID `{escape(token.id)}`" if token else ""
+    if submission.task is Task.ROTATE:
+        return known
     return f", token ending in `{escape(submission.last_four)}`{known}"
 
 
 def _say_newest(submission: Submission, broken: frozenset[str]) -> str:
     words = RedactedResult.of(submission).outcome.words if submission.is_ended else "under way"
     words = _BROKEN[1] if submission.id in broken else words
-    who, bucket = mention_user(submission.user_id), f"`{escape(submission.key.bucket)}`"
+    who, bucket = name_requester(submission.id, submission.user_id), f"`{escape(submission.key.bucket)}`"
     return f"{who}'s for {bucket} on {date(submission.accepted_at)}: {words}."

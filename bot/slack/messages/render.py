@@ -34,6 +34,9 @@ from bot.slack.messages.redacted import RedactedProgress, RedactedResult
 TRY_AGAIN: Final = "try_again"
 """The action id of the button that opens the filled-in form; its value is a submission id or a bucket."""
 
+ROTATE: Final = "rotate_credential"
+"""The same for the form of a rotation."""
+
 ENABLE: Final = "enable_catalog"
 """The action id of the button that enables a catalog; its value is the id of the submission that found none."""
 
@@ -131,6 +134,7 @@ _CHECKS_PASSED: Final = {
     Check.TOKEN: "Cloudflare knows the token, and it is active.",
     Check.REACH: "The token reaches this catalog.",
 }
+_PASTE_INSTEAD: Final = "Paste a token instead"
 _TO_BE_ENABLED: Final = (CatalogNotEnabled, CatalogInactive)
 _ENABLE_BELOW: Final = 'Press "Enable the catalog" below.'
 _LINKS: Final = {
@@ -193,7 +197,7 @@ def _checks(result: RedactedResult) -> Iterable[str]:
 
 
 def _facts(result: RedactedResult) -> list[tuple[str, str]]:
-    facts = [("Bucket", f"`{escape(result.bucket)}`"), ("By", mention_user(result.user_id))]
+    facts = [("Bucket", f"`{escape(result.bucket)}`"), ("By", result.requester)]
     if result.task is not Task.ENABLE:
         facts += token_facts(result.findings, result.token_kind, result.last_four, result.ended_at)
     if result.ending is State.STORED:
@@ -239,11 +243,12 @@ def _buttons(result: RedactedResult, *, may_enable: bool) -> list[Json]:
         return [button("Store a credential", TRY_AGAIN, value, style="primary")]
     if result.ending in (State.STORED, State.SUPERSEDED) and not result.is_alarm:
         return []
-    is_enabling = result.task is Task.ENABLE
+    is_enabling, is_rotating = result.task is Task.ENABLE, result.task is Task.ROTATE
     can_help = may_enable and (is_enabling or _lacks_catalog(result))
     confirm = _confirm_enabling(result.bucket)
     return [
-        *([] if is_enabling else [button("Try again", TRY_AGAIN, value)]),
+        *([button("Rotate again", ROTATE, value)] if is_rotating else []),
+        *([] if is_enabling else [button(_PASTE_INSTEAD if is_rotating else "Try again", TRY_AGAIN, value)]),
         *([button("Enable the catalog", ENABLE, value, confirm=confirm)] if can_help else []),
     ]
 

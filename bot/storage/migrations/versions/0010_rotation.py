@@ -7,10 +7,31 @@ revision = "0010"
 down_revision = "0009"
 
 _TIME = DateTime(timezone=True)
+_PARTS = ("minted_tokens", "rotation_failures")
+_EVENTS = (
+    ("insert", "INSERT", "new"),
+    ("update", "UPDATE", "new"),
+    ("rename", "UPDATE OF account_id, bucket", "old"),
+    ("delete", "DELETE", "old"),
+)
+_ON_SQLITE = """
+CREATE TRIGGER IF NOT EXISTS {part}_{name} AFTER {event} ON {part} BEGIN
+    INSERT INTO catalog_changes (account_id, bucket, part, number)
+    VALUES (
+        {row}.account_id, {row}.bucket, '{part}',
+        (SELECT coalesce(max(number), 0) + 1 FROM catalog_changes WHERE account_id = {row}.account_id)
+    )
+    ON CONFLICT (account_id, bucket, part) DO UPDATE SET number = excluded.number;
+END
+"""
+_ON_POSTGRES = """
+CREATE TRIGGER {part}_change AFTER INSERT OR UPDATE OR DELETE ON {part}
+FOR EACH ROW EXECUTE PROCEDURE note_catalog_change()
+"""
 
 
 def upgrade() -> None:
-    """Create the four tables."""
+    """Create the tables, and note what changes in two of them as in the catalogs (0005)."""
     op.create_table(
         "minted_tokens",
         Column("name", String, primary_key=True),
@@ -38,7 +59,7 @@ def upgrade() -> None:
     op.create_index(
         "minted_tokens_left",
         "minted_tokens",
-        ["account_id", "bucket"],
+        ["account_id", "bucket", "state", "token_id"],
         sqlite_where=is_left,
         postgresql_where=is_left,
         if_not_exists=True,
@@ -63,6 +84,16 @@ def upgrade() -> None:
         Column("has_groups", Boolean),
         Column("trouble", String),
         Column("signature", String, nullable=False),
+        if_not_exists=True,
+    )
+    op.create_table(
+        "rotation_failures",
+        Column("account_id", String, primary_key=True),
+        Column("bucket", String, primary_key=True),
+        Column("since", _TIME, nullable=False),
+        Column("failed_at", _TIME, nullable=False),
+        Column("failures", Integer, nullable=False),
+        Column("code", String),
         if_not_exists=True,
     )
     op.create_table(
@@ -99,3 +130,14 @@ def upgrade() -> None:
         postgresql_where=is_current,
         if_not_exists=True,
     )
+    _note_changes()
+
+
+def _note_changes() -> None:
+    for part in _PARTS:
+        if op.get_bind().dialect.name == "sqlite":
+            for name, event, row in _EVENTS:
+                op.execute(_ON_SQLITE.format(part=part, name=name, event=event, row=row))
+        else:
+            op.execute(f"DROP TRIGGER IF EXISTS {part}_change ON {part}")
+            op.execute(_ON_POSTGRES.format(part=part))
