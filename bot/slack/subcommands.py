@@ -20,6 +20,8 @@ class Subcommand:
     name: str
     argument: str = ""
     help: str
+    takes_many: bool = False
+    """Whether the argument may be several buckets, by names and globs."""
 
 
 STORE: Final = Subcommand(
@@ -32,6 +34,12 @@ STATUS: Final = Subcommand(
     name="status", argument="[BUCKET]", help="shows which catalogs have a working credential, or one of them"
 )
 HISTORY: Final = Subcommand(name="history", argument="[BUCKET]", help="shows what was submitted, for all or for one")
+ROTATE: Final = Subcommand(
+    name="rotate",
+    argument="BUCKET",
+    help="replaces the credential by one that nobody sees; `team-*`, several names and `--all` do many at once",
+    takes_many=True,
+)
 HELP: Final = Subcommand(name="help", help="shows this list")
 
 SUBCOMMANDS: Final = (STORE, ROTATE, STATUS, HISTORY, HELP)
