@@ -193,9 +193,12 @@ class MintingClient:
     ) -> bool:
         """Disable a token, or enable it again; False if it is gone. Its value stays the same.
 
-        The change replaces all of the token, so `scope` and `expires_at` are those with which it was created.
+        The change replaces all of the token, so `scope` and `expires_at` are those with which it was created. It would
+        also replace the name: so Cloudflare is asked first whose the id is (see `delete`).
         """
         path = self._path_of(token_id, name)
+        if await self.get(token_id, name, turn) is None:
+            return False
         status = TokenStatus.ACTIVE if is_active else TokenStatus.DISABLED
         body = Body({**self._describe(name, scope, expires_at), "status": status.value}, may_send)
         try:
@@ -210,8 +213,14 @@ class MintingClient:
         return True
 
     async def delete(self, token_id: str, name: TokenName, may_send: MaySend, turn: Turn | None = None) -> bool:
-        """Delete a token for good; False if it was gone already."""
+        """Delete a token for good; False if it was gone already.
+
+        A gateway that is taken over has the key that signs rows: one with a foreign token's id would be authentic. So
+        what Cloudflare calls the id decides, and not the row.
+        """
         path = self._path_of(token_id, name)
+        if await self.get(token_id, name, turn) is None:
+            return False
         try:
             await self._exchange.send("DELETE", path, turn=turn, cargo=Fence(may_send))
         except MintingRefused as refused:

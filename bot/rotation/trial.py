@@ -27,9 +27,9 @@ from bot.cloudflare.minting_errors import (
 from bot.cloudflare.minting_policies import GROUPS
 from bot.model.catalog import BucketKey, CatalogStatus, CredentialStatus
 from bot.model.errors import BotError
+from bot.model.fleet_sums import HEADROOM
 from bot.model.submission import TokenKind
 from bot.model.token_name import Scope, TokenName
-from bot.rotation.quota import HEADROOM
 from bot.rotation.trial_questions import Questions, Stopped
 from bot.rotation.trial_slot import TrialSlot
 
