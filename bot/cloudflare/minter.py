@@ -6,6 +6,7 @@ installation created them, for the buckets that it serves; an id comes from a si
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 from typing import Final
 
 import httpx
@@ -43,6 +44,19 @@ _PER_PAGE: Final = 50
 """The most that Cloudflare takes; the fewest is 5."""
 _MOST_PAGES: Final = 200
 _SECRET_NAMES: Final = ("value",)
+
+
+class NameFilter(StrEnum):
+    """What `?name=` does to a list: no document says."""
+
+    PART = "part"
+    """It takes a part of a name."""
+    WHOLE = "whole"
+    """It takes whole names only."""
+    IGNORED = "ignored"
+    """All tokens are listed, whatever it says."""
+    BROKEN = "broken"
+    """It does not find a token that is there."""
 
 
 class MintingClient:
@@ -141,6 +155,15 @@ class MintingClient:
             self._filters_by_part = False
         return found
 
+    async def examine_filter(self, name: TokenName, turn: Turn | None = None) -> NameFilter:
+        """Find out what the filter of lists does, with the name of a token that is listed."""
+        self._require_ours(name)
+        if await self._is_listed(str(TokenName.new(self.installation, name.bucket)), turn):
+            return NameFilter.IGNORED
+        if await self._is_listed(APPLICATION, turn):
+            return NameFilter.PART
+        return NameFilter.WHOLE if await self._is_listed(str(name), turn) else NameFilter.BROKEN
+
     async def count_all(self, turn: Turn | None = None) -> int:
         """Return how many tokens the account has, of anybody, without the expired ones: for the quota."""
         answer, _ = await self._exchange.send("GET", self._path, query={"page": "1", "per_page": "5"}, turn=turn)
@@ -234,6 +257,12 @@ class MintingClient:
                     yield token
             if size < _PER_PAGE:
                 return
+
+    async def _is_listed(self, name: str, turn: Turn | None) -> bool:
+        """Return whether anything at all is listed under this name."""
+        query = {"page": "1", "per_page": "5", "include_expired": "true", "name": name}
+        _, size = parse_page(*await self._exchange.send("GET", self._path, query=query, turn=turn))
+        return size > 0
 
     def _describe(self, name: TokenName, scope: Scope, expires_at: datetime) -> dict[str, object]:
         return {

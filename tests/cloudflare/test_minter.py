@@ -327,6 +327,19 @@ async def test_tokens_are_listed_whatever_the_filter_does(
     assert len(server.requests) == (1 if name_filter != "ignored" else 3)
 
 
+@pytest.mark.parametrize("name_filter", ["part", "whole", "ignored"])
+async def test_what_the_filter_does_can_be_found_out(
+    server: FakeCloudflare, client: MintingClient, name_filter: NameFilter
+) -> None:
+    """With a token that is listed; for one that is not, nothing is found."""
+    server.tokens.name_filter = name_filter
+    server.tokens.add("somebody's", [])
+    expected = name_filter if name_filter == "ignored" else "broken"
+    assert await client.examine_filter(NAME) == expected
+    await _create(client)
+    assert await client.examine_filter(NAME) == name_filter
+
+
 async def test_a_list_without_tokens_of_the_bots(server: FakeCloudflare, client: MintingClient) -> None:
     """Nothing found says nothing of the filter, so all are read."""
     server.tokens.add("somebody's", [])
