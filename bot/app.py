@@ -29,6 +29,7 @@ from bot.model.clock import SteadyClock, steady_clock
 from bot.model.clock_comparison import ClockComparison
 from bot.model.errors import DatabaseTrouble, RecordDamaged
 from bot.model.right_of_way import RightOfWay
+from bot.model.token_scope import TokenScope
 from bot.operations.audit_webhook import AuditWebhook, Receiver, of_audit_webhook
 from bot.operations.changes import count_endings, log_change
 from bot.operations.checks import jobs_check
@@ -48,6 +49,7 @@ from bot.operations.stop_budget import LAST_RESORT, Stage, StopBudget
 from bot.operations.stop_signals import StopSignals
 from bot.policy.attempt import RefusedAttempt
 from bot.policy.gate import Gate
+from bot.rotation.lifetime import Lifetime
 from bot.settings import Settings, SlackSettings
 from bot.slack.api import SlackWeb
 from bot.slack.channels import Channels
@@ -65,7 +67,9 @@ from bot.slack.messages.posting import Poster
 from bot.slack.messages.progress import ModalProgress
 from bot.slack.profiles import Profiles
 from bot.slack.progress_steps import steps_of
+from bot.slack.prospect import Terms
 from bot.slack.response_url import ResponseUrls, SlackPost
+from bot.slack.rotations import Rotations
 from bot.slack.startup import identify_home, open_first_connection
 from bot.slack.stories.approve import DecideRequest
 from bot.slack.stories.enable import EnableCatalog
@@ -74,8 +78,9 @@ from bot.slack.stories.history import History
 from bot.slack.stories.home import AppHome
 from bot.slack.stories.live_table import LiveTables
 from bot.slack.stories.masked_reason import MaskedReasons
-from bot.slack.stories.open_form import FormOpener
+from bot.slack.stories.open_form import StoreForm
 from bot.slack.stories.parts import Parts
+from bot.slack.stories.rotate import RotateCredential
 from bot.slack.stories.search import BucketSearch
 from bot.slack.stories.status import Status
 from bot.slack.stories.store import StoreCredential
@@ -87,6 +92,8 @@ from bot.storage.audit_outbox import AuditOutbox
 from bot.storage.audit_watch import AuditWatch
 from bot.storage.chain_start import HEAD_FILE
 from bot.storage.checks import storage_checks
+from bot.storage.installations import Installations
+from bot.storage.minted_tokens import MintedTokens
 from bot.storage.opening import Store, open_store, settle_at_the_start
 from bot.storage.start_clock import not_before_what_is_recorded
 
@@ -172,6 +179,7 @@ class _Base:
     conditions: Conditions
     right_of_way: RightOfWay
     policy: PolicySource
+    rotations: Rotations
 
     @property
     def contact(self) -> str:
@@ -338,9 +346,29 @@ async def _begin(
         conditions=watched.conditions,
         right_of_way=watched.right_of_way,
         policy=policy,
+        rotations=_rotations(settings, store, gate),
     )
     base.keep_running(attempts.run())
     return base
+
+
+def _rotations(settings: SlackSettings, store: Store, gate: Gate) -> Rotations:
+    """Return what Slack's side needs to know of the tokens that the bot makes, perhaps in another process."""
+    account_id, chain = settings.cloudflare_account_id, store.submissions.chain
+    terms = Terms(
+        grace=settings.rotate_grace,
+        quota=settings.rotate_quota,
+        is_for_account=settings.rotate_scope is TokenScope.ACCOUNT,
+    )
+    return Rotations(
+        gate=gate,
+        tokens=MintedTokens(store.database, store.submissions, account_id, store.clock),
+        installations=Installations(store.database, chain.authenticity, account_id, store.clock),
+        catalogs=store.catalogs,
+        lifetime=Lifetime(every=settings.rotate_every, rules=lambda: gate.rules).expires_at,
+        terms=terms,
+        clock=store.clock,
+    )
 
 
 def _clock_watch(store: Store, clock: SteadyClock) -> ClockWatch:
@@ -480,14 +508,17 @@ def _parts(base: _Base, catalogs: _Refresher) -> Parts:
         want_snapshot=catalogs.want,
         clock=base.store.clock,
         visibility=Visibility(base.store.catalogs, base.store.clock),
+        rotations=base.rotations,
         may_enable=base.policy.offers_enabling,
     )
 
 
 def _routes(parts: Parts, tables: LiveTables) -> Routes:
     """Return the routes of all stories."""
-    routes, opener = Routes(), FormOpener(parts)
-    StoreCredential(parts, opener, MaskedReasons(parts.clock)).register(routes)
+    routes, opener = Routes(), StoreForm(parts)
+    masked_reasons = MaskedReasons(parts.clock)
+    StoreCredential(parts, opener, masked_reasons).register(routes)
+    RotateCredential(parts, masked_reasons, tables).register(routes)
     BucketSearch(parts).register(routes)
     TryAgain(parts, opener).register(routes)
     EnableCatalog(parts).register(routes)

@@ -4,13 +4,11 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Final
 
-from bot.cloudflare.minter import MintingClient
 from bot.cloudflare.errors import QuotaReached
+from bot.cloudflare.minter import MintingClient
+from bot.model.minted import HEADROOM
 from bot.storage.installations import Installations
 from bot.storage.minted_tokens import MintedTokens
-
-HEADROOM: Final = 10
-"""So many tokens are left to everyone else."""
 
 _COUNT_LASTS: Final = timedelta(hours=1)
 _COUNT_AGAIN_AFTER: Final = timedelta(seconds=30)

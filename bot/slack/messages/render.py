@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from bot.cloudflare.errors import DOCUMENTATION_URL, CatalogInactive, CatalogNotEnabled
-from bot.model.catalog import CredentialStatus, StoredCredential
+from bot.model.catalog import BucketKey, CredentialStatus, StoredCredential
 from bot.model.errors import CREATE_ANOTHER, ENABLE_CATALOG, AccessRefused, BotError, WhoActs, what_to_do
 from bot.model.submission import Check, State, Submission, Task
 from bot.slack.blocks import (
@@ -127,7 +127,7 @@ def refusal(error: BotError, *, contact: str) -> str:
     """Return what a refused person reads, and whom to ask."""
     asks = isinstance(error, AccessRefused) and error.who_acts is WhoActs.OPERATOR
     text = escape(error.user_message)
-    return f"{text} {_ask_whom(contact)}" if asks else text
+    return f"{text} {ask_whom(contact)}" if asks else text
 
 
 _CHECKS_PASSED: Final = {
@@ -168,7 +168,7 @@ def _explanation(result: RedactedResult, contact: str, *, may_enable: bool) -> l
 
 
 def _cause(result: RedactedResult, contact: str) -> str:
-    asks = [_ask_whom(contact)] if result.asks_operator else []
+    asks = [ask_whom(contact)] if result.asks_operator else []
     return " ".join([find_cause(result), *asks])
 
 
@@ -272,7 +272,13 @@ def _notice(emoji: str, text: str, credential: StoredCredential, placement: str)
     }
 
 
-def _ask_whom(contact: str) -> str:
+def rotate_button(key: BucketKey, *, is_first: bool = False) -> Json:
+    """Return the button that opens the form of a rotation, filled in for a bucket."""
+    return button("Rotate", ROTATE, bucket_value(key), style="primary" if is_first else None)
+
+
+def ask_whom(contact: str) -> str:
+    """Return the sentence that names who can change what a person cannot."""
     return f"Please ask {mention(contact)}." if contact else "Please ask the operator of this bot."
 
 

@@ -12,6 +12,7 @@ from bot.policy.gate import Gate
 from bot.slack.api import SlackWeb
 from bot.slack.channels import Channels
 from bot.slack.response_url import SlackPost
+from bot.slack.rotations import Rotations
 from bot.slack.stories.visibility import Visibility
 from bot.storage.approvals import Approvals
 from bot.storage.catalogs import Catalogs
@@ -46,6 +47,7 @@ class Parts:
     want_snapshot: WantSnapshot
     clock: Callable[[], datetime]
     visibility: Visibility
+    rotations: Rotations
     may_enable: MayEnable = nobody_may
 
     def key(self, bucket: str) -> BucketKey:
