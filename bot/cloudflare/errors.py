@@ -44,7 +44,18 @@ from datetime import timedelta
 from http import HTTPStatus
 from typing import ClassVar, Final, TypeVar
 
-from bot.model.errors import CREATE_ANOTHER, ENABLE_CATALOG, PASTE_AGAIN, BotError, Told, Transient, WhoActs
+from bot.model.errors import (
+    CREATE_ANOTHER,
+    ENABLE_CATALOG,
+    OF_THE_BOTS_TOKEN,
+    PASTE_AGAIN,
+    ROTATE_AGAIN,
+    BotError,
+    Told,
+    Transient,
+    WhoActs,
+    Words,
+)
 from bot.model.no_answer import NoAnswer
 
 DOCUMENTATION_URL: Final = re.compile(
@@ -55,6 +66,8 @@ DOCUMENTATION_URL: Final = re.compile(
 
 _COPY_AGAIN: Final = "Copy the whole token again and submit it."
 _CUSTOM_RIGHTS: Final = 'Custom tokens: "Workers R2 Data Catalog Write" and "Workers R2 Storage Write".'
+_NOT_YOURS: Final = "; your token is not the reason."
+_KEPT_REFUSING: Final = "Cloudflare, or something between it and the bot, kept refusing and gave no reason"
 _ADDRESS: Final = "CLOUDFLARE_ACCOUNT_ID"
 _TOKEN: Final = "CLOUDFLARE_API_TOKEN"  # noqa: S105 - the name of a setting
 _UNAUTHORIZED: Final = 9109
@@ -145,6 +158,8 @@ class TokenRefusal(Refusal):
 
     Cloudflare also answers those with `passes` to a token that was just created, until all of its servers know it.
     """
+
+    rotating = OF_THE_BOTS_TOKEN
 
 
 class TokenInvalid(TokenRefusal):
@@ -263,6 +278,7 @@ class CatalogNotEnabled(CatalogRefusal):
     cloudflare_codes = (40401,)
     cause = "This bucket has no catalog that could use a credential."
     fixes = (ENABLE_CATALOG, PASTE_AGAIN)
+    rotating = Words(fixes=(ENABLE_CATALOG, ROTATE_AGAIN))
 
 
 class CatalogInactive(CatalogRefusal):
@@ -272,6 +288,7 @@ class CatalogInactive(CatalogRefusal):
     cloudflare_codes = (40402,)
     cause = "The bucket's catalog is switched off; its data is intact."
     fixes = (ENABLE_CATALOG, PASTE_AGAIN)
+    rotating = Words(fixes=(ENABLE_CATALOG, ROTATE_AGAIN))
 
 
 class NoSuchBucket(CatalogRefusal):
@@ -291,6 +308,11 @@ class OperatorError(CloudflareError):
 
     who_acts = WhoActs.OPERATOR
 
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if getattr(cls, "cause", "").endswith(_NOT_YOURS):  # for a rotation, nobody has a token
+            cls.rotating = Words(cause=f"{cls.cause.removesuffix(_NOT_YOURS)}.")
+
 
 class CallerRejected(OperatorError):
     """Code 10000, a related one, or a bare 401/403: about the bot's own credentials, never the pasted token."""
@@ -298,7 +320,7 @@ class CallerRejected(OperatorError):
     code = "caller_rejected"
     client_codes = (1000, 6003, 6103, 6111, 9103, 9106, 9109, 10000)
     statuses = (HTTPStatus.UNAUTHORIZED,)
-    cause = "Cloudflare did not accept the bot's own credentials; your token is not the reason."
+    cause = f"Cloudflare did not accept the bot's own credentials{_NOT_YOURS}"
     setting = _TOKEN
     operator_fix = f"check that it is valid, unexpired and of {_ADDRESS}; {_BOTS_RIGHT}"
 
@@ -307,7 +329,7 @@ class CallerLacksPermission(OperatorError):
     """Code 10000 "Forbidden": the bot's own credentials are known, but lack a permission."""
 
     code = "caller_lacks_permission"
-    cause = "The bot's own Cloudflare token lacks a permission; your token is not the reason."
+    cause = f"The bot's own Cloudflare token lacks a permission{_NOT_YOURS}"
     setting = _TOKEN
     operator_fix = _BOTS_RIGHT
 
@@ -316,7 +338,7 @@ class CallerNotAllowed(OperatorError):
     """Code 10001 with a text about the token: Cloudflare knows the bot, but does not let it do this."""
 
     code = "caller_not_allowed"
-    cause = "Cloudflare knows the bot, but does not let it do this; your token is not the reason."
+    cause = f"Cloudflare knows the bot, but does not let it do this{_NOT_YOURS}"
     setting = _TOKEN
     operator_fix = _BOTS_RIGHT
 
@@ -327,7 +349,7 @@ class RouteGone(OperatorError):
     code = "route_gone"
     client_codes = (7000, 7003)
     statuses = (HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.GONE)
-    cause = "Cloudflare's catalog API is not where the bot expects it; your token is not the reason."
+    cause = f"Cloudflare's catalog API is not where the bot expects it{_NOT_YOURS}"
     setting = _ADDRESS
     operator_fix = (
         "check the account id, that the account has R2 Data Catalog (Basin Catalog), and that the catalog API is auto"
@@ -350,7 +372,7 @@ class ChallengePage(OperatorError):
     """A challenge page for browsers: the request never reached the API."""
 
     code = "challenge_page"
-    cause = "Cloudflare answered the bot with a challenge page for browsers; your token is not the reason."
+    cause = f"Cloudflare answered the bot with a challenge page for browsers{_NOT_YOURS}"
     operator_fix = (
         "let the bot reach api.cloudflare.com from another address, or ask Cloudflare's support about the Ray ID"
     )
@@ -361,7 +383,7 @@ class BlockedOnTheWay(OperatorError):
 
     code = "blocked_on_the_way"
     statuses = (HTTPStatus.PROXY_AUTHENTICATION_REQUIRED, HTTPStatus.UNAVAILABLE_FOR_LEGAL_REASONS)
-    cause = "Something between the bot and Cloudflare's API blocked the request; your token is not the reason."
+    cause = f"Something between the bot and Cloudflare's API blocked the request{_NOT_YOURS}"
     setting = "HTTPS_PROXY"
     operator_fix = "let the bot reach api.cloudflare.com through the proxy, filter or firewall that blocked it"
 
@@ -383,7 +405,8 @@ class UnexplainedRefusal(CloudflareError):
     passes = True
     waiting = "Cloudflare refused without a reason that the bot knows."
     who_acts = WhoActs.OPERATOR
-    cause = "Cloudflare, or something between it and the bot, kept refusing and gave no reason; another token may help."
+    cause = f"{_KEPT_REFUSING}; another token may help."
+    rotating = Words(cause=f"{_KEPT_REFUSING}.")
     operator_fix = "find out what refused it: with the Ray ID, or in the proxy's log"
 
 

@@ -81,6 +81,7 @@ ENABLE_CATALOG: Final = (
     'Enable R2 Data Catalog (Basin Catalog) in the bucket\'s settings, or run "npx wrangler r2 bucket catalog enable".'
 )
 PASTE_AGAIN: Final = "Submit the token again."
+ROTATE_AGAIN: Final = "Rotate again."
 
 
 _Kind = TypeVar("_Kind", bound="BotError")
@@ -95,13 +96,22 @@ class WhoActs(StrEnum):
     NOBODY = "nobody"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Words:
+    """The sentences of an error where the bot itself made the token; None stands for those of the leaf."""
+
+    cause: str | None = None
+    fixes: tuple[str, ...] | None = None
+
+
 class BotError(Exception):
     """The root. A leaf states its `code`, its sentences and `who_acts`, all constant.
 
     `code` is stable: logs, audit records and documents refer to it. The sentences may be shown to anyone and quote
     nothing: `cause` says what happened, in one line; each of `fixes` is one thing that the reader can do.
     `user_message` is both, as one text; a leaf without a cause states only that. Where the operator acts,
-    `operator_fix` and `setting` say what to do, in the log.
+    `operator_fix` and `setting` say what to do, in the log. `rotating` replaces what would not be true of a rotation,
+    for which nobody pasted a token.
     """
 
     code: ClassVar[str]
@@ -110,6 +120,7 @@ class BotError(Exception):
     user_message: ClassVar[str]
     operator_fix: ClassVar[str] = ""
     setting: ClassVar[str] = ""
+    rotating: ClassVar[Words] = Words()
     retryable: ClassVar[bool] = False
     who_acts: ClassVar[WhoActs] = WhoActs.NOBODY
 
@@ -170,6 +181,12 @@ def leaves(error: type[_Kind]) -> Iterable[type[_Kind]]:
     return dict.fromkeys(leaf for child in below for leaf in leaves(child)) if below else (error,)
 
 
+OF_THE_BOTS_TOKEN: Final = Words(
+    cause="The token that the bot made for this bucket does not serve.", fixes=(ROTATE_AGAIN,)
+)
+"""What is left of anything that is wrong with a token, where nobody can look at it, copy it or replace it."""
+
+
 # What was pasted.
 
 
@@ -177,6 +194,7 @@ class NotStorable(BotError):
     """What was pasted is, by its shape, of a kind that must not be stored."""
 
     who_acts = WhoActs.YOU
+    rotating = OF_THE_BOTS_TOKEN
 
 
 class NothingPasted(NotStorable):
@@ -272,9 +290,16 @@ class TokenLivesTooLong(BotError):
     who_acts = WhoActs.YOU
     cause = "This token never expires, expires later than this bot allows, or Cloudflare does not say when."
     fixes = ("Create one that expires within the time that the form names.",)
+    rotating = Words(
+        cause="The token that the bot made lives longer than the rule that applies allows.",
+        fixes=(ROTATE_AGAIN,),
+    )
 
 
 # Sealing.
+
+
+_ASK_ABOUT_KEYS: Final = "If this happens twice, ask the operator to check the bot's sealing keys."
 
 
 class SealedValueUnreadable(BotError):
@@ -283,7 +308,8 @@ class SealedValueUnreadable(BotError):
     code = "sealed_value_unreadable"
     who_acts = WhoActs.YOU
     cause = "The bot can no longer open the token that it kept encrypted."
-    fixes = (PASTE_AGAIN, "If this happens twice, ask the operator to check the bot's sealing keys.")
+    fixes = (PASTE_AGAIN, _ASK_ABOUT_KEYS)
+    rotating = Words(fixes=(ROTATE_AGAIN, _ASK_ABOUT_KEYS))
 
 
 class KeyFileUnusable(BotError):
@@ -548,6 +574,7 @@ class ApprovalMissing(NotApproved):
     code = "approval_missing"
     cause = "By now, a rule says that this needs an approval, and nobody was asked for it."
     fixes = (PASTE_AGAIN,)
+    rotating = Words(fixes=(ROTATE_AGAIN,))
 
 
 class ApprovalOutdated(NotApproved):
@@ -556,6 +583,10 @@ class ApprovalOutdated(NotApproved):
     code = "approval_outdated"
     cause = "What Cloudflare says of this token has changed since it was approved, so the approval does not count."
     fixes = (PASTE_AGAIN,)
+    rotating = Words(
+        cause="What was approved is not what would be stored by now, so the approval does not count.",
+        fixes=(ROTATE_AGAIN,),
+    )
 
 
 class ApproverRemoved(NotApproved):
@@ -564,6 +595,7 @@ class ApproverRemoved(NotApproved):
     code = "approver_removed"
     cause = "The person who approved it may no longer do that, so the approval does not count."
     fixes = ("Submit it again, and ask another approver.",)
+    rotating = Words(fixes=("Rotate again, and ask another approver.",))
 
 
 class DecisionForged(NotApproved):
@@ -627,6 +659,10 @@ class NeverSent(GivenUp):
     code = "expired"
     cause = "The deadline passed before its turn came: nothing was written, and the token was erased."
     fixes = (PASTE_AGAIN,)
+    rotating = Words(
+        cause="The deadline passed before its turn came: no token was made, and nothing was written.",
+        fixes=(ROTATE_AGAIN,),
+    )
 
 
 class NotApprovedInTime(GivenUp):
@@ -635,6 +671,10 @@ class NotApprovedInTime(GivenUp):
     code = "not_approved_in_time"
     cause = "No approval came in time: nothing was written, and the token was erased."
     fixes = ("Submit the token again, and tell an approver.",)
+    rotating = Words(
+        cause="No approval came in time: no token was made, and nothing was written.",
+        fixes=("Rotate again, and tell an approver.",),
+    )
 
 
 class NotMintedInTime(GivenUp):
@@ -652,6 +692,7 @@ class DeadlineReached(GivenUp):
     code = "deadline_reached"
     cause = "The deadline passed, and the token was erased."
     fixes = ("Submit it again later.",)
+    rotating = Words(cause="The deadline passed, so this was given up.", fixes=("Rotate again later.",))
 
 
 # What was recorded.
@@ -664,6 +705,7 @@ class DatabaseRestored(BotError):
     who_acts = WhoActs.YOU
     cause = "The bot's database was restored from a backup in which this was open: the bot gave it up."
     fixes = ("Check `/r2-credential status`; if this token is still the right one, submit it again.",)
+    rotating = Words(fixes=("Check `/r2-credential status`; if the credential does not work, rotate again.",))
 
 
 class UnknownCause(BotError):

@@ -34,7 +34,14 @@ def require_grant(settings: Settings, rules: Sequence[Rule]) -> None:
         raise StartRefused(message)
 
 
-def rotation_check(settings: Settings, rules: Callable[[], Sequence[Rule]], examine_token: Examine) -> Check:
+async def _examine_nothing() -> Sequence[Finding]:
+    """Return nothing: there is no token to ask about."""
+    return []
+
+
+def rotation_check(
+    settings: Settings, rules: Callable[[], Sequence[Rule]], examine_token: Examine = _examine_nothing
+) -> Check:
     """Return the check for a process that may make tokens; `examine_token` asks Cloudflare, while rotation is on."""
 
     async def examine() -> Sequence[Finding]:
@@ -100,7 +107,7 @@ def find_in_standing(standing: Standing | None, now: datetime) -> Finding:
 
 
 def _find_vain_schedule(settings: Settings) -> list[Finding]:
-    if settings.rotate_every is None:
+    if settings.rotate_every is None or "rotate_every" not in settings.model_fields_set:
         return []
     fix = f"unset {_EVERY}, or grant the verb rotate and set {_TOKEN}"
     return [_doubt("schedule_without_rotation", f"{_EVERY} is set, but rotation is off", _EVERY, fix)]

@@ -17,13 +17,15 @@ from bot.slack.inbound.socket_mode import SocketModeIngress
 from bot.slack.startup import open_first_connection
 from bot.slack.stories.approve import DecideRequest
 from bot.slack.stories.enable import EnableCatalog
+from bot.slack.stories.fleet import RotateMany
 from bot.slack.stories.help import Help
 from bot.slack.stories.history import History
 from bot.slack.stories.home import AppHome
 from bot.slack.stories.live_table import LiveTables
 from bot.slack.stories.masked_reason import MaskedReasons
-from bot.slack.stories.open_form import FormOpener
-from bot.slack.stories.parts import Parts
+from bot.slack.stories.open_form import StoreForm
+from bot.slack.stories.parts import FleetParts, Parts
+from bot.slack.stories.rotate import RotateCredential
 from bot.slack.stories.search import BucketSearch
 from bot.slack.stories.status import Status
 from bot.slack.stories.store import StoreCredential
@@ -32,9 +34,11 @@ from bot.slack.stories.visibility import Visibility
 from bot.storage.approvals import Approvals
 
 
-async def start_gateway(base: Base, side: SlackSide, catalogs: Refresher, stack: AsyncExitStack) -> Way:
+async def start_gateway(
+    base: Base, side: SlackSide, catalogs: Refresher, fleet: FleetParts, stack: AsyncExitStack
+) -> Way:
     """Start what accepts Slack's payloads; `stack` lets those end that were accepted."""
-    parts = _parts(base, side, catalogs)
+    parts = _parts(base, side, catalogs, fleet)
     tables = LiveTables(parts)
     stack.push_async_callback(tables.stop)
     ingress = Ingress(
@@ -55,8 +59,11 @@ async def start_gateway(base: Base, side: SlackSide, catalogs: Refresher, stack:
 
 def routes_of(parts: Parts, tables: LiveTables) -> Routes:
     """Return the routes of all stories."""
-    routes, opener = Routes(), FormOpener(parts)
-    StoreCredential(parts, opener, MaskedReasons(parts.clock)).register(routes)
+    routes, opener = Routes(), StoreForm(parts)
+    masked_reasons, many = MaskedReasons(parts.clock), RotateMany(parts)
+    StoreCredential(parts, opener, masked_reasons).register(routes)
+    RotateCredential(parts, masked_reasons, tables, many).register(routes)
+    many.register(routes)
     BucketSearch(parts).register(routes)
     TryAgain(parts, opener).register(routes)
     EnableCatalog(parts).register(routes)
@@ -68,7 +75,7 @@ def routes_of(parts: Parts, tables: LiveTables) -> Routes:
     return routes
 
 
-def _parts(base: Base, side: SlackSide, catalogs: Refresher) -> Parts:
+def _parts(base: Base, side: SlackSide, catalogs: Refresher, fleet: FleetParts) -> Parts:
     """Return the parts that stories use."""
     store = base.store
     return Parts(
@@ -86,7 +93,9 @@ def _parts(base: Base, side: SlackSide, catalogs: Refresher) -> Parts:
         want_snapshot=catalogs.want,
         clock=store.clock,
         visibility=Visibility(store.catalogs, store.clock),
+        rotations=side.rotations,
         may_enable=base.policy.offers_enabling,
+        fleet=fleet,
     )
 
 

@@ -1,12 +1,19 @@
 """What a minter starts: all that speaks to Cloudflare about tokens. And how the other processes know of it."""
 
+import asyncio
+from collections.abc import Callable
 from contextlib import AsyncExitStack
+from datetime import timedelta
+from typing import Final
 
 from bot.clients import minting_client
 from bot.cloudflare.minter import MintingClient
+from bot.cloudflare.minting_access import MintingAccess
 from bot.model.catalog import BucketKey
-from bot.model.finding import Finding
+from bot.model.errors import DatabaseTrouble, RecordForged, StartRefused
+from bot.model.finding import Check
 from bot.operations.rotation_switch import has_own_switch, is_rotation_on, minter_check, rotation_check
+from bot.operations.sources import of_pace
 from bot.policy.rules import Request, Verb
 from bot.roles.base import Base, pace_of
 from bot.rotation.heal import Healing
@@ -18,6 +25,13 @@ from bot.rotation.quota import Quota
 from bot.rotation.take_back import TakingBack
 from bot.storage.installations import Installations
 from bot.storage.minted_tokens import MintedTokens
+from bot.storage.trouble import DATABASE_SETTING
+
+_PAUSE: Final = timedelta(seconds=1)
+_FORGED: Final = (
+    "what marks the bot's tokens at Cloudflare was not recorded by the bot, so it could take those of others for its "
+    "own; find out who writes to this database, and run `r2-credential-bot audit verify`"
+)
 
 
 def minted_tokens_of(base: Base) -> MintedTokens:
@@ -32,35 +46,36 @@ def installations_of(base: Base) -> Installations:
     return Installations(store.database, store.submissions.chain.authenticity, account_id, store.clock)
 
 
-async def start_minter(base: Base, tokens: MintedTokens, stack: AsyncExitStack) -> Minter | None:
+async def start_minter(base: Base, tokens: MintedTokens, stack: AsyncExitStack) -> None:
     """Start what makes tokens and takes them back, if this process has the token for that; `stack` ends it.
 
-    It waits while no rule grants the verb: the policy can be read again.
+    It waits while no rule grants the verb: the policy can be read again. Without the token, it is examined whether
+    another process mints.
     """
     if base.settings.cloudflare_minting_token is None:
-        return None
+        base.conditions.add(_watch_others(base))
+        return
     installations = installations_of(base)
     cloudflare = await _client(base, installations)
     stack.push_async_callback(cloudflare.aclose)
+    base.conditions.add(_watch(base, cloudflare))
     minter = _minter(base, cloudflare, installations, tokens)
     tokens.wake_minter_by(minter.wake)
     base.store.submissions.watch(lambda change: minter.wake(change.submission.key))
     base.keep_running(minter.run())
-    return minter
 
 
-def watch_minter(base: Base) -> None:
-    """Examine whether rotation is on, and where another process mints, whether that one is at work."""
-    settings, store = base.settings, base.store
+def _watch(base: Base, cloudflare: MintingClient) -> Check:
+    settings = base.settings
+    access = MintingAccess(cloudflare, settings.rotate_scope, base.store.clock, blocks=not settings.role.delivers)
+    return rotation_check(settings, lambda: base.policy.rules, access.examine)
 
-    async def examine_nothing() -> list[Finding]:
-        return []
 
-    base.conditions.add(
-        rotation_check(settings, lambda: base.policy.rules, examine_nothing)
-        if has_own_switch(settings)
-        else minter_check(settings, lambda: base.policy.rules, installations_of(base).standing, store.clock)
-    )
+def _watch_others(base: Base) -> Check:
+    if has_own_switch(base.settings):
+        return rotation_check(base.settings, lambda: base.policy.rules)
+    standing = installations_of(base).standing
+    return minter_check(base.settings, lambda: base.policy.rules, standing, base.store.clock)
 
 
 async def _client(base: Base, installations: Installations) -> MintingClient:
@@ -68,14 +83,32 @@ async def _client(base: Base, installations: Installations) -> MintingClient:
         request = Request(verb=Verb.ROTATE, key=key)
         return any(rule.refuse_of_anybody(request) is None for rule in base.policy.rules)
 
+    pace = pace_of(base, of_minting=True)
+    if not base.settings.role.delivers:
+        base.metrics_port.add(of_pace(pace.left))  # of one that delivers, it is that of its own token
     return minting_client(
         base.settings,
-        installation=await installations.mark(),
+        installation=await _find_mark(
+            installations, lambda: base.conditions.note(base.store.database.trouble.finding())
+        ),
         serves=serves,
-        pace=pace_of(base, of_minting=True),
+        pace=pace,
         comparison=base.comparison,
         metrics=base.metrics,
     )
+
+
+async def _find_mark(installations: Installations, note_trouble: Callable[[], None]) -> str:
+    """Return the mark of this installation's tokens; waits for a database in trouble. Raises StartRefused."""
+    while True:
+        try:
+            return await installations.mark()
+        except DatabaseTrouble:
+            note_trouble()
+            await asyncio.sleep(_PAUSE.total_seconds())
+        except RecordForged:
+            message = f"{DATABASE_SETTING}: {_FORGED}"
+            raise StartRefused(message) from None
 
 
 def _minter(base: Base, cloudflare: MintingClient, installations: Installations, tokens: MintedTokens) -> Minter:
@@ -89,7 +122,7 @@ def _minter(base: Base, cloudflare: MintingClient, installations: Installations,
         tokens=tokens,
         scope=settings.rotate_scope,
         sealing_key=lambda: store.sealing.sealing_key,
-        lifetime=Lifetime(every=settings.rotate_every, rules=lambda: base.policy.rules),
+        lifetime=Lifetime(every=settings.rotate_every, rules=lambda: base.policy.rules, globs=settings.rotate_buckets),
         quota=quota,
         clock=clock,
     )

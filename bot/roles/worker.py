@@ -16,17 +16,22 @@ from bot.delivery.run_inline import InlineDispatcher
 from bot.model.catalog import BucketKey
 from bot.operations.audit_webhook import AuditWebhook, Receiver, of_audit_webhook
 from bot.operations.checks import jobs_check
-from bot.operations.housekeeping import keep_house, keep_house_forever
+from bot.operations.housekeeping import KeepHouse, keep_house, keep_house_forever
 from bot.operations.sources import of_pace
+from bot.policy.rules import Verb, grants
 from bot.roles.base import Base, pace_of
+from bot.roles.fleet import start_fleets
+from bot.roles.minter import installations_of
 from bot.roles.slack_side import SlackSide
 from bot.rotation.bucket_work import BucketWork
+from bot.rotation.schedule import RotationSchedule
 from bot.rotation.slot_test import SlotTests
 from bot.sealing.hpke import KeyRing
 from bot.slack.messages.posting import Poster
 from bot.slack.response_url import ResponseUrls
 from bot.storage.approvals import Approvals
 from bot.storage.audit_outbox import AuditOutbox
+from bot.storage.fleets import Fleets
 from bot.storage.minted_tokens import MintedTokens
 from bot.storage.opening import Store
 
@@ -34,7 +39,9 @@ Refresher = SnapshotKeeper | CatalogsByOthers
 """Refreshes the catalogs from Cloudflare: in this process, or by a job for a worker."""
 
 
-async def start_worker(base: Base, side: SlackSide, tokens: MintedTokens, stack: AsyncExitStack) -> Refresher:
+async def start_worker(
+    base: Base, side: SlackSide, tokens: MintedTokens, fleets: Fleets, stack: AsyncExitStack
+) -> Refresher:
     """Start what calls Cloudflare with the bot's own credentials; `stack` ends it."""
     store = base.store
     assert store.key_ring is not None  # noqa: S101 - only those who do not deliver have none
@@ -54,6 +61,7 @@ async def start_worker(base: Base, side: SlackSide, tokens: MintedTokens, stack:
     delivery = BucketWork(
         _delivery(base, side, cloudflare, store.key_ring, poster),
         SlotTests(cloudflare, tokens, store.clock),
+        rotates=partial(_rotates, base),
     )
     access = CloudflareAccess(cloudflare, clock=store.clock)
     base.conditions.add(access.check())
@@ -67,17 +75,20 @@ async def start_worker(base: Base, side: SlackSide, tokens: MintedTokens, stack:
         base.settings.expiry_reminders,
         serves=side.gate.serves,
         is_authentic=store.submissions.is_stored_by_the_bot,
+        scheduled=base.scheduled,
     )
+    start_fleets(base, fleets, tokens, poster)
+    keep = partial(keep_house, store, watch, _schedule(base, side, tokens))
     if base.settings.audit_webhook is not None:
         _send_audit(base, base.settings.audit_webhook)
     if base.settings.postgres_url is not None:
-        return _run_jobs(base, base.settings.postgres_url.reveal(), tokens, delivery, keeper, watch)
+        return _run_jobs(base, base.settings.postgres_url.reveal(), tokens, delivery, keeper, keep)
     dispatcher = InlineDispatcher(delivery, partial(_find_unfinished, store, tokens), store.clock)
     store.submissions.wake_by(dispatcher.dispatch)
     stack.push_async_callback(dispatcher.stop)
     await dispatcher.start()
     base.keep_running(keeper.run())
-    base.keep_running(keep_house_forever(store, watch))
+    base.keep_running(keep_house_forever(keep))
     return keeper
 
 
@@ -101,8 +112,28 @@ def _delivery(base: Base, side: SlackSide, cloudflare: CloudflareClient, key_rin
         fresh_token_patience=base.settings.fresh_token_patience,
         metrics=base.metrics,
         right_of_way=base.right_of_way,
-        rotate_grace=base.settings.rotate_grace,
+        rotate_grace=lambda: base.settings.rotate_grace if _rotates(base) else None,
     )
+
+
+def _schedule(base: Base, side: SlackSide, tokens: MintedTokens) -> RotationSchedule:
+    store = base.store
+    return RotationSchedule(
+        scheduled=base.scheduled,
+        catalogs=store.catalogs,
+        submissions=store.submissions,
+        tokens=tokens,
+        installations=installations_of(base),
+        is_authentic=store.submissions.is_stored_by_the_bot,
+        team_id=side.gate.home.team_id,
+        ttl=base.settings.ttl,
+        clock=store.clock,
+    )
+
+
+def _rotates(base: Base) -> bool:
+    """Return whether any rule lets anyone rotate; which process makes the tokens does not matter here."""
+    return grants(base.policy.rules, Verb.ROTATE)
 
 
 async def _find_unfinished(store: Store, tokens: MintedTokens) -> list[BucketKey]:
@@ -116,7 +147,7 @@ async def _find_overdue(store: Store, tokens: MintedTokens, due_before: datetime
 
 
 def _run_jobs(  # noqa: PLR0913, PLR0917 - what `start_worker` has built
-    base: Base, url: str, tokens: MintedTokens, delivery: BucketWork, keeper: SnapshotKeeper, watch: CredentialWatch
+    base: Base, url: str, tokens: MintedTokens, delivery: BucketWork, keeper: SnapshotKeeper, keep: KeepHouse
 ) -> Refresher:
     from bot.delivery.run_jobs import JobRunner  # noqa: PLC0415 - the extra "postgres"
 
@@ -128,7 +159,7 @@ def _run_jobs(  # noqa: PLR0913, PLR0917 - what `start_worker` has built
         find_overdue=partial(_find_overdue, store, tokens),
         delivery=delivery,
         refresh_catalogs=lambda tests: keeper.refresh_unless_fresh(tests=tests),
-        keep_house=lambda: keep_house(store, watch),
+        keep_house=keep,
         clock=store.clock,
     )
     base.conditions.add(jobs_check(lambda: runner.is_working))

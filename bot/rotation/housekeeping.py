@@ -3,7 +3,7 @@
 Deletes nothing: there is one way by which a token is taken back (`bot.rotation.take_back`).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
@@ -14,9 +14,10 @@ from bot.cloudflare.answers import TokenStatus
 from bot.cloudflare.errors import CloudflareError
 from bot.cloudflare.minter import MintingClient
 from bot.cloudflare.minting_answers import ListedToken
+from bot.cloudflare.minting_errors import SecondInstallation, TokenNotOurs
 from bot.model.errors import BotError
 from bot.model.minted import OVER, SETTLE_AFTER, MintedState, MintedToken, MintingLease
-from bot.model.token_name import Scope
+from bot.model.token_name import TRIAL, Scope, TokenName
 from bot.rotation.quota import Quota
 from bot.storage.installations import Installations
 from bot.storage.minted_tokens import MintedTokens
@@ -26,6 +27,7 @@ SIGN_EVERY: Final = timedelta(minutes=1)
 """How often a minter says that it is there."""
 
 _FIX: Final = "look at the catalog's credential with `/r2-credential status`, and rotate or store it"
+_FIX_OF_SECOND: Final = SecondInstallation.operator_fix
 _DISABLED_BY_HAND: Final = "token_disabled_by_hand"
 _IN_USE: Final = frozenset({MintedState.PROVEN, MintedState.IN_SLOT})
 
@@ -55,6 +57,7 @@ class Housekeeping:
         self._signed_at = clock()
         self._trouble: str | None = None
         self._has_groups: bool | None = None
+        self._others = set[str]()
 
     async def look_if_due(self) -> None:
         """Do all of it at the first call and then once an hour, and say once a minute that a minter is there."""
@@ -95,7 +98,11 @@ class Housekeeping:
     async def _compare(self, lease: MintingLease) -> None:
         """Compare as of before the list was asked for: what was made since may not be in it yet."""
         asked_at = self._clock()
-        listed = {str(each.name): each for each in await self._cloudflare.list_own()}
+        found = await self._cloudflare.list_bots()
+        mark = self._cloudflare.installation
+        others = (each.name for each in found if each.name.installation not in (mark, TRIAL))
+        self._tell_of_others({name.installation: name.bucket for name in others})
+        listed = {str(each.name): each for each in found if each.name.is_ours(mark)}
         known = {token.name: token for token in await self._tokens.all_left()}
         unknown = {token.name: token for token in await self._tokens.named(listed.keys() - known.keys())}
         for token in known.values():
@@ -103,11 +110,22 @@ class Housekeeping:
         for name in listed.keys() - known.keys():
             await self._take_up(lease, listed[name], unknown.get(name))
 
+    def _tell_of_others(self, others: Mapping[str, str]) -> None:
+        """Tell once of each other installation: where both rotate a bucket, each replaces the other's credential."""
+        for mark in others.keys() - self._others:
+            _log.warning("second_installation", installation=mark, bucket=others[mark], fix=_FIX_OF_SECOND)
+        self._others |= others.keys()
+
     async def _settle(
         self, lease: MintingLease, token: MintedToken, seen: ListedToken | None, asked_at: datetime
     ) -> None:
-        """Bring a row to what Cloudflare says, if it had the time to know."""
+        """Bring a row to what Cloudflare says, if it had the time to know.
+
+        A list of several pages may miss a token, since others are deleted meanwhile: so it is asked for by itself.
+        """
         if token.state is MintedState.LOST and token.due_at <= asked_at:
+            name = TokenName.parse(token.name)
+            seen = seen or (await self._cloudflare.find(name) if name else None)
             gone = replace(token, state=MintedState.GONE)
             await self._tokens.change(token, _as_found(token, seen, asked_at) if seen else gone, lease=lease)
         elif seen is None and self._is_expired(token, asked_at):
@@ -117,6 +135,12 @@ class Housekeeping:
 
     async def _require_alive(self, lease: MintingLease, token: MintedToken, seen: ListedToken | None) -> None:
         """Tell people of a token that is in use and that somebody else has deleted or disabled."""
+        name = TokenName.parse(token.name)
+        if seen is None and token.token_id and name:
+            try:
+                seen = await self._cloudflare.get(token.token_id, name)
+            except TokenNotOurs:  # somebody renamed it, and it works
+                return
         if seen is None:
             _log.critical("token_revoked_by_hand", bucket=token.key.bucket, name=token.name, fix=_FIX)
             await self._tokens.change(token, replace(token, state=MintedState.DEAD), lease=lease)

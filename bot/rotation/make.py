@@ -12,13 +12,13 @@ from typing import Final
 
 import structlog
 
-from bot.cloudflare.budget import Urgency
 from bot.cloudflare.errors import CloudflareError
 from bot.cloudflare.exchange import Turn
 from bot.cloudflare.minter import MintingClient
-from bot.cloudflare.minting_errors import TokenNotOurs
+from bot.cloudflare.minting_errors import CreateUnanswered, TokenNotOurs
 from bot.delivery.endings import end_unwritten
 from bot.delivery.retry import wait
+from bot.delivery.schedule import urgency_of
 from bot.model.errors import BotError, DatabaseTrouble
 from bot.model.memory import Memory
 from bot.model.minted import MOST_UNSETTLED, SETTLE_AFTER, UNSETTLED, MintedState, MintedToken, MintingWork
@@ -31,7 +31,6 @@ from bot.sealing.hpke import TOKEN, SealingContext, SealingKey
 from bot.storage.minted_tokens import MintedTokens
 
 _LONGEST_PAUSE: Final = timedelta(seconds=60)
-_UNSETTLED_PAUSE: Final = timedelta(seconds=60)
 _MOST_DOUBLINGS: Final = 6
 _REMEMBERED: Final = timedelta(hours=1)
 _MOST_RECORDINGS: Final = 5
@@ -63,13 +62,10 @@ class Making:
         self._clock = clock
         self._tried = Memory[str, tuple[int, datetime]](clock)
 
-    def due_at(self, work: MintingWork) -> datetime | None:
+    def due_at(self, work: MintingWork, now: datetime) -> datetime | None:
         """Return when a token may be made for the one that waits; None if nobody does."""
         if work.waiting is None:
             return None
-        now = self._clock()
-        if sum(token.state in UNSETTLED for token in work.tokens) >= MOST_UNSETTLED:
-            return now + _UNSETTLED_PAUSE  # each may have made a token
         _, not_before = self._tried.get(work.waiting.submission.id) or (0, now)
         return not_before
 
@@ -78,9 +74,12 @@ class Making:
 
         Raises LeaseLost, DatabaseTrouble.
         """
+        if sum(token.state in UNSETTLED for token in work.tokens) >= MOST_UNSETTLED:  # each may have made a token
+            await self._after(waiting, CreateUnanswered())
+            return
         try:
             await self._quota.require_room()
-            turn = await self._cloudflare.turn(Urgency.WRITE)
+            turn = await self._cloudflare.turn(urgency_of(waiting.submission))
         except CloudflareError as error:
             await self._after(waiting, error)
             return
@@ -149,12 +148,13 @@ class Making:
         await self._tokens.change(token, failed, lease=work.lease)
         _log.warning("token_not_minted", bucket=token.key.bucket, name=token.name, state=state.value, error=str(error))
 
-    async def _after(self, waiting: Pending, error: CloudflareError | TokenNotOurs) -> None:
+    async def _after(self, waiting: Pending, error: BotError) -> None:
         """Say why it takes longer, or end the submission: its delivery reports that."""
         submission, now = waiting.submission, self._clock()
-        if isinstance(error, CloudflareError) and error.retryable:
+        if error.retryable:
             tries, _ = self._tried.get(submission.id) or (0, now)
-            pause = error.retry_after or min(timedelta(seconds=2 ** min(tries, _MOST_DOUBLINGS)), _LONGEST_PAUSE)
+            asked = error.retry_after if isinstance(error, CloudflareError) else None
+            pause = asked or min(timedelta(seconds=2 ** min(tries, _MOST_DOUBLINGS)), _LONGEST_PAUSE)
             self._note_tried(waiting, now + pause)
             await self._tokens.note_waiting(waiting, wait(submission, submission.expires_at, error, Changes()))
             return

@@ -8,11 +8,9 @@ import structlog
 
 from bot.cloudflare.minter import MintingClient
 from bot.cloudflare.minting_errors import TokenQuotaReached
+from bot.model.minted import HEADROOM
 from bot.storage.installations import Installations
 from bot.storage.minted_tokens import MintedTokens
-
-HEADROOM: Final = 10
-"""So many tokens are left to everyone else."""
 
 _COUNT_LASTS: Final = timedelta(hours=1)
 _COUNT_AGAIN_AFTER: Final = timedelta(seconds=30)
@@ -64,5 +62,5 @@ class Quota:
         standing = await self._installations.standing()
         if standing is None or standing.tokens is None or standing.checked_at is None:
             return None, self._clock()
-        made = await self._tokens.count_made_since(standing.checked_at)
-        return standing.tokens + made, standing.checked_at
+        gained = await self._tokens.count_gained_since(standing.checked_at)
+        return standing.tokens + gained, standing.checked_at

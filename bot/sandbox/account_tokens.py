@@ -49,6 +49,7 @@ class AccountToken:
     flaw: Flaw | None = None
     listed_from: datetime
     changed_at: datetime
+    there_from: datetime
     changes: list[tuple[datetime, str]]
 
     def state_known_at(self, now: datetime) -> str:
@@ -68,7 +69,8 @@ class AccountTokens:
     """The tokens; the public attributes may be read and changed at any time.
 
     `known_after` is how long a new or enabled token stays unusable, `unknown_after` how long a disabled or deleted one
-    stays usable, and `listed_after` how long a new one is missing in lists: in seconds, for the calls that follow.
+    stays usable, `listed_after` how long a new one is missing in lists, and `there_after` how long it cannot be got,
+    changed or deleted: in seconds, for the calls that follow.
     `flaws` are those of the tokens that are created next, None for a good one. `on_change` is called with each token
     that was created or whose state has changed.
     """
@@ -78,7 +80,7 @@ class AccountTokens:
         self.tokens: dict[str, AccountToken] = {}
         self.quota = 500
         self.others = 0
-        self.known_after = self.unknown_after = self.listed_after = 0.0
+        self.known_after = self.unknown_after = self.listed_after = self.there_after = 0.0
         self.name_filter: NameFilter = "part"
         self.not_selectable: set[str] = set()
         self.missing: set[str] = set()
@@ -150,6 +152,7 @@ class AccountTokens:
             flaw=self.flaws.popleft() if self.flaws else None,
             listed_from=now + timedelta(seconds=self.listed_after),
             changed_at=now,
+            there_from=now + timedelta(seconds=self.there_after),
             changes=[(now + timedelta(seconds=self.known_after), "active")],
         )
         self.tokens[token.id] = token
@@ -229,7 +232,8 @@ class AccountTokens:
 
     def _there(self, token_id: str) -> AccountToken | None:
         token = self.tokens.get(token_id)
-        return None if token is None or token.is_deleted else token
+        is_there = token is not None and not token.is_deleted and token.there_from <= self._clock()
+        return token if is_there else None
 
     def _select(self, name: str | None, *, is_expired_wanted: bool) -> list[AccountToken]:
         now = self._clock()

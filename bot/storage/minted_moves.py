@@ -17,6 +17,7 @@ from bot.model.submission import State, Task
 from bot.storage.audit import AuditChain
 from bot.storage.damage import SetAside
 from bot.storage.minted_rows import change_token, find_current, read_tokens, select_left
+from bot.storage.rotation_failures import note_failure
 from bot.storage.rows import PLACE
 from bot.storage.schema import MINTED_TOKENS, SUBMISSIONS
 
@@ -32,6 +33,8 @@ def follow_moves(
         submission = change.submission
         if submission.task is Task.ROTATE:
             _follow(connection, chain, change, move)
+            if change.is_new_state:
+                note_failure(connection, submission, move.at)
         if move.retires_at is not None and submission.state is State.STORED and change.is_new_state:
             _retire_older(connection, chain, row, move.retires_at, move.at)
 

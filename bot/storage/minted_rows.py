@@ -8,27 +8,25 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, Select, and_, insert, literal_column, select, update
+from sqlalchemy import Connection, Row, Select, insert, select, update
 
 from bot.model.audit import Entry, Event
 from bot.model.catalog import BucketKey
 from bot.model.errors import RecordDamaged, RecordForged
-from bot.model.minted import COLUMNS, OVER, MintedState, MintedToken
+from bot.model.minted import COLUMNS, MintedState, MintedToken
 from bot.sealing.authenticity import Authenticity, Fields
 from bot.storage.audit import AuditChain, as_text
 from bot.storage.damage import SetAside, require_shape
-from bot.storage.schema import MINTED_TOKENS
+from bot.storage.schema import IS_LEFT, MINTED_TOKENS
 
 _KIND: Final = "minted_token"
 _ROW: Final = MINTED_TOKENS.c
-_LEFT: Final = and_(*(_ROW.state != literal_column(f"'{state.value}'") for state in sorted(OVER)))
-"""Literals: by parameters, SQLite would not see that it is the index's condition."""
 _INSERT: Final = insert(MINTED_TOKENS)
 
 
 def select_left(key: BucketKey | None = None) -> Select[Any]:
     """Return the query of what may be left at Cloudflare, of a bucket or of all, the oldest first."""
-    query = select(MINTED_TOKENS).where(_LEFT).order_by(_ROW.intended_at, _ROW.name)
+    query = select(MINTED_TOKENS).where(IS_LEFT).order_by(_ROW.intended_at, _ROW.name)
     return query if key is None else query.where(_ROW.account_id == key.account_id, _ROW.bucket == key.bucket)
 
 

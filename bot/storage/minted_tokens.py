@@ -3,14 +3,14 @@
 Every method raises DatabaseTrouble when the database fails.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Final
 from uuid import uuid4
 
-from sqlalchemy import Connection, func, or_, select, update
+from sqlalchemy import Connection, and_, func, or_, select, update
 
 from bot.model.audit import Event
 from bot.model.catalog import BucketKey
@@ -32,7 +32,7 @@ from bot.storage.database import Database
 from bot.storage.minted_rows import add_token, change_token, entry_of_token, read_tokens, select_left
 from bot.storage.moves import give_token
 from bot.storage.rows import IS_FOR_THE_SLOT, ITS_BUCKET, MAY_BE_SENT, PLACE, names_of, read_pending
-from bot.storage.schema import MINTED_TOKENS, MINTING_LEASES, OPENINGS, SUBMISSIONS
+from bot.storage.schema import IS_LEFT, MINTED_TOKENS, MINTING_LEASES, OPENINGS, SUBMISSIONS
 from bot.storage.submissions import Submissions
 from bot.storage.upsert import insert_into
 
@@ -177,6 +177,11 @@ class MintedTokens:
         """Return what may be left of a bucket's tokens at Cloudflare, the oldest first."""
         return await self._read_all(select_left(key))
 
+    async def of_bucket_ever(self, key: BucketKey) -> list[MintedToken]:
+        """Return a bucket's tokens, whatever became of them, the oldest first."""
+        its = _ROW.account_id == key.account_id, _ROW.bucket == key.bucket
+        return await self._read_all(select(MINTED_TOKENS).where(*its).order_by(_ROW.intended_at, _ROW.name))
+
     async def of_submission(self, submission_id: str) -> list[MintedToken]:
         """Return the tokens that were made for a submission, the oldest first."""
         query = select(MINTED_TOKENS).where(_ROW.submission_id == submission_id).order_by(_ROW.intended_at, _ROW.name)
@@ -206,16 +211,32 @@ class MintedTokens:
 
     async def count(self) -> dict[MintedState, int]:
         """Return how many tokens are in each state, but for those of which nothing is left."""
-        query = select(_ROW.state, func.count()).where(_ROW.account_id == self._account_id).group_by(_ROW.state)
+        its = _ROW.account_id == self._account_id, IS_LEFT
+        query = select(_ROW.state, func.count()).where(*its).group_by(_ROW.state)
         rows = await self._database.run(lambda connection: connection.execute(query).all())
         known = {state.value: state for state in MintedState if state not in OVER}
         return {known[state]: number for state, number in rows if state in known}
 
-    async def count_made_since(self, since: datetime) -> int:
-        """Return how many tokens may have been made since then."""
-        its = _ROW.account_id == self._account_id, _ROW.intended_at >= since, _ROW.state != MintedState.GONE.value
-        query = select(func.count()).select_from(MINTED_TOKENS).where(*its)
+    async def count_gained_since(self, since: datetime) -> int:
+        """Return how many tokens the account may have more since then: those made, less those deleted."""
+        is_made = and_(_ROW.intended_at >= since, _ROW.state != MintedState.GONE.value)
+        is_deleted = and_(_ROW.changed_at >= since, _ROW.state == MintedState.DEAD.value)
+        its = select(func.count()).select_from(MINTED_TOKENS).where(_ROW.account_id == self._account_id)
+        query = select(its.where(is_made).scalar_subquery() - its.where(is_deleted).scalar_subquery())
         return await self._database.run(lambda connection: connection.execute(query).scalar_one())
+
+    async def made_for(self, submission_ids: Collection[str]) -> set[str]:
+        """Return those of the submissions for which a token was made, or may have been."""
+        query = select(_ROW.submission_id).where(
+            _ROW.submission_id.in_(submission_ids), _ROW.state != MintedState.GONE.value
+        )
+        return {*await self._database.run(lambda connection: connection.scalars(query).all())}
+
+    async def find_undone(self, since: datetime) -> str | None:
+        """Return a bucket whose slot has not worked since then without a token that was to be taken back."""
+        is_needed = or_(_ROW.state == MintedState.UNDOING.value, _ROW.undone > 0)
+        query = select(_ROW.bucket).where(_ROW.account_id == self._account_id, is_needed, _ROW.changed_at >= since)
+        return await self._database.run(lambda connection: connection.scalar(query.limit(1)))
 
     def _give(
         self, lease: MintingLease, token: MintedToken, waiting: Pending, sealed: SealedToken, connection: Connection

@@ -218,6 +218,7 @@ def test_the_progress_is_made_from_the_plan() -> None:
         [State.VERIFYING, State.AWAITING_APPROVAL, State.STORING, State.CONFIRMING],
         [State.VERIFYING],
         [State.AWAITING_APPROVAL, State.VERIFYING],
+        [State.AWAITING_APPROVAL, State.MINTING, State.VERIFYING, State.STORING, State.CONFIRMING],
     ]
 
 

@@ -13,7 +13,6 @@ from tests.clock import Clock
 from tests.rotation.rig import Rig
 
 START = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
-pytest_plugins = ("tests.storage.conftest",)
 
 
 @pytest_asyncio.fixture
@@ -22,6 +21,27 @@ async def rig(tables: Database) -> AsyncIterator[Rig]:
     rig = Rig(tables, Clock(START))
     rig.fake.add_bucket("lake")
     yield rig
+    await rig.process.aclose()
+
+
+class Ticking(Clock):
+    """Time passes between two looks at it, as it does in a process."""
+
+    def __call__(self) -> datetime:
+        """Return the time, a little later than before."""
+        self.advance(timedelta(microseconds=1))
+        return super().__call__()
+
+
+async def test_a_token_is_made_while_time_passes(tables: Database) -> None:
+    """What is due at the first look is not taken for something of later by the second one."""
+    rig = Rig(tables, Ticking(START))
+    rig.fake.add_bucket("lake")
+    pressed = await rig.press("lake")
+
+    await rig.run_for(timedelta(minutes=5))
+
+    assert (await rig.find(pressed)).state is State.STORED
     await rig.process.aclose()
 
 

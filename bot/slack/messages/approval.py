@@ -27,7 +27,16 @@ _AFTERWARDS: Final = {
     Choice.APPROVE: "The result follows when it is done.",
     Choice.DENY: "Nothing is changed; the result follows.",
 }
-_KEPT: Final = {True: "", False: " \u00b7 the token was checked, and is kept encrypted"}
+_ASKED: Final = {
+    Task.STORE: "store a credential for the catalog of",
+    Task.ENABLE: "enable the catalog of",
+    Task.ROTATE: "rotate the credential of the catalog of",
+}
+_KEPT: Final = {
+    Task.STORE: " \u00b7 the token was checked, and is kept encrypted",
+    Task.ENABLE: "",
+    Task.ROTATE: " \u00b7 no token is made before",
+}
 _NONE_THERE: Final = "There was no credential when the token was checked."
 _REPLACED: Final = "A catalog has one credential: the present one is replaced, and nobody can bring it back."
 _FINAL: Final = "An approval cannot be taken back."
@@ -67,13 +76,12 @@ class RedactedRequest:
     @property
     def headline(self) -> str:
         """Who asks for what, in one sentence."""
-        what = "enable the catalog of" if self.is_enabling else "store a credential for the catalog of"
-        return f"<@{self.user_id}> asks to {what} `{escape(self.bucket)}`."
+        return f"<@{self.user_id}> asks to {_ASKED[self.task]} `{escape(self.bucket)}`."
 
     @property
-    def is_enabling(self) -> bool:
-        """Whether there is no token in it."""
-        return self.task is Task.ENABLE
+    def has_token(self) -> bool:
+        """Whether a token waits with it: a catalog needs none, and one of the bot's own is made afterwards."""
+        return self.task not in (Task.ENABLE, Task.ROTATE)
 
 
 def request_message(request: RedactedRequest, value: str) -> Json:
@@ -84,7 +92,7 @@ def request_message(request: RedactedRequest, value: str) -> Json:
         section(f":raised_hand: *Approval needed*\n{request.headline} {how}"),
         fields(*_facts(request)),
         *([section("\n".join(remarks))] if remarks else []),
-        context(f"Reference {escape(request.submission_id)}{_KEPT[request.is_enabling]}"),
+        context(f"Reference {escape(request.submission_id)}{_KEPT[request.task]}"),
         actions(
             button("Approve", APPROVE, value, style="primary", confirm=_confirm_approval(request)),
             button("Deny", DENY, value, style="danger", confirm=_confirm_denial(request)),
@@ -121,7 +129,7 @@ def _facts(request: RedactedRequest) -> list[tuple[str, str]]:
         ("Bucket", f"`{escape(request.bucket)}`"),
         ("Requested by", f"<@{request.user_id}>"),
     ]
-    if not request.is_enabling:
+    if request.has_token:
         facts += token_facts(request.findings, request.token_kind, request.last_four, request.now)
         facts.append(("Credential when asked", CREDENTIAL_WORDS[holds]))
     return [*facts, ("Reason", escape(request.reason))] if request.reason else facts
@@ -142,14 +150,16 @@ def _confirm_approval(request: RedactedRequest) -> Json:
 
 def _what_follows(request: RedactedRequest) -> str:
     bucket = f"`{escape(request.bucket)}`"
-    if request.is_enabling:
+    if request.task is Task.ROTATE:
+        return f"The bot then makes a token for {bucket}, stores and tests it, and revokes the one that it made before."
+    if request.task is Task.ENABLE:
         return f"The bot then enables R2 Data Catalog (Basin Catalog) on {bucket}, which the bot cannot undo."
     is_absent = request.findings is not None and request.findings.credential is CredentialStatus.ABSENT
     return f"The bot then stores this token for {bucket}. {_NONE_THERE if is_absent else _REPLACED}"
 
 
 def _confirm_denial(request: RedactedRequest) -> Json:
-    erased = "" if request.is_enabling else ", and the token is erased"
+    erased = ", and the token is erased" if request.has_token else ""
     return confirmation(
         "Deny this?",
         f"Nothing is changed for `{escape(request.bucket)}`{erased}.",

@@ -9,6 +9,7 @@ from typing import Final
 
 from bot.model.catalog import CredentialStatus
 from bot.model.errors import (
+    ROTATE_AGAIN,
     BotError,
     DatabaseRestored,
     DeadlineReached,
@@ -16,8 +17,10 @@ from bot.model.errors import (
     NotApprovedInTime,
     TokenLivesTooLong,
     Transient,
+    error_of_code,
     what_to_do,
 )
+from bot.model.predecessor import Fate
 from bot.model.submission import Check, Findings, State, Task, TokenKind
 from bot.slack.blocks import date, escape, mention_user
 from bot.slack.messages.redacted import RedactedResult
@@ -32,12 +35,13 @@ _CONFIRMATIONS: Final = {
     CredentialStatus.ABSENT: "Cloudflare accepted it, but still says that the slot is empty.",
     CredentialStatus.UNKNOWN: "Cloudflare accepted it, but the bot could not find out afterwards whether it works.",
 }
+_CHECK_LATER: Final = f"Check with `{COMMAND} status` in a few minutes."
 _AFTERWARDS: Final[Mapping[CredentialStatus, tuple[str, ...]]] = {
     CredentialStatus.INVALID: (
         "Find out whether the token has been disabled or changed since, and store another one.",
     ),
     CredentialStatus.ABSENT: ("Submit the token again; storing it twice does no harm.",),
-    CredentialStatus.UNKNOWN: (f"Check with `{COMMAND} status` in a few minutes.",),
+    CredentialStatus.UNKNOWN: (_CHECK_LATER,),
 }
 _REPLACED: Final = {
     CredentialStatus.VALID: "It replaced a credential that still worked.",
@@ -55,9 +59,29 @@ _PASTE_TO_STORE: Final = {
 _PRESS_AGAIN: Final = "Press the button again; enabling a catalog twice does no harm."
 _NOT_ENABLED_IN_TIME: Final = "The bot did not get to it before the deadline."
 _NOT_APPROVED_IN_TIME: Final = "No approval came in time."
+_ROTATED: Final = {
+    CredentialStatus.VALID: "It is stored and tested: Cloudflare confirms that it works.",
+    CredentialStatus.PRESENT: "It is stored; Cloudflare offers no test, so nothing is revoked.",
+    CredentialStatus.INVALID: "Cloudflare accepted the new token, but says that it does not work; nothing is revoked.",
+    CredentialStatus.ABSENT: "Cloudflare accepted the new token, but still calls the slot empty; nothing is revoked.",
+    CredentialStatus.UNKNOWN: "Cloudflare accepted the new token, but does not say if it works; nothing is revoked.",
+}
+_AFTER_ROTATION: Final[Mapping[CredentialStatus, tuple[str, ...]]] = {
+    CredentialStatus.INVALID: (ROTATE_AGAIN, "If the same happens, have the operator look at it."),
+    CredentialStatus.ABSENT: (ROTATE_AGAIN,),
+    CredentialStatus.UNKNOWN: (_CHECK_LATER,),
+}
+_PREDECESSORS: Final = {
+    Fate.TO_BE_REVOKED: "The previous one is revoked on {at}.",
+    Fate.REVOKED: "The previous one is revoked.",
+    Fate.FOREIGN: "The previous one was not made by the bot, and stays.",
+    Fate.NOT_KNOWN: "The bot had no other token there to revoke.",
+}
+_ROTATE_TO_SETTLE: Final = "Rotate again: that settles which token the slot holds."
 _SAME_AGAIN: Final = "Submit the same token again; storing it twice does no harm."
 EARLIER_REQUEST: Final = "An earlier request with the token got no clear answer, so the slot may hold it. Why it ended:"
 NO_CLEAR_ANSWER: Final = "A request with the token went out, and no clear answer came back."
+_NEVER_STORED: Final = {Task.ROTATE: "No token of this rotation was stored."}
 UNCHECKED: Final = {
     Check.TOKEN: (
         "Not checked: whether the token is active and when it expires. Cloudflare does not say, so there will be no "
@@ -83,6 +107,8 @@ def explain(result: RedactedResult) -> str:
 
 def find_cause(result: RedactedResult) -> str:
     """Return what happened, as it follows the headline."""
+    if result.ending is State.STORED and result.task is Task.ROTATE:
+        return _explain_rotated(result)
     if result.ending is State.STORED:
         before = result.findings.credential if result.findings else CredentialStatus.UNKNOWN
         return " ".join(filter(None, [_CONFIRMATIONS[_confirmation(result)], _REPLACED.get(before, "")]))
@@ -96,7 +122,8 @@ def find_cause(result: RedactedResult) -> str:
 def list_fixes(result: RedactedResult) -> tuple[str, ...]:
     """Return each thing that the person can do; nothing where only the operator can act."""
     if result.ending is State.STORED:
-        return _AFTERWARDS.get(_confirmation(result), ())
+        afterwards = _AFTER_ROTATION if result.task is Task.ROTATE else _AFTERWARDS
+        return afterwards.get(_confirmation(result), ())
     if result.ending in (State.CHECKED, State.ENABLED):
         return (_PASTE_TO_STORE[result.ending],)
     if result.ending is State.SUPERSEDED:
@@ -121,7 +148,9 @@ def list_warnings(result: RedactedResult) -> list[str]:
     warnings = []
     if token is not None and token.expires_at is None:
         warnings.append("This token never expires: one with an expiry date does less harm in the wrong hands.")
-    if token is not None and token.expires_at is not None and token.expires_at - result.ended_at < EXPIRES_SOON:
+    is_pasted = result.task is not Task.ROTATE  # else the bot itself chose the expiry
+    is_soon = token is not None and token.expires_at is not None and token.expires_at - result.ended_at < EXPIRES_SOON
+    if token is not None and token.expires_at is not None and is_soon and is_pasted:
         warnings.append(f"This token expires soon ({expiry(token.expires_at, result.ended_at)}): plan its replacement.")
     if is_of_user:
         warnings.append(
@@ -141,11 +170,23 @@ def expiry(expires_at: datetime | None, now: datetime) -> str:
     return f"{date(expires_at)}, in {_days(left)}"
 
 
+def _explain_rotated(result: RedactedResult) -> str:
+    """Return what is proven of the new token, and what becomes of the one before it."""
+    before = result.findings.credential if result.findings else CredentialStatus.UNKNOWN
+    words = [_ROTATED[_confirmation(result)]]
+    if result.predecessor is not None:
+        at = result.predecessor.revoked_at
+        words.append(_PREDECESSORS[result.predecessor.fate].format(at=date(at) if at else ""))
+    elif before.is_alarm:
+        words.append(_REPLACED[before])
+    return " ".join(words)
+
+
 def _explain_superseded(result: RedactedResult) -> str:
     fate = (
         "An earlier request with this token got no clear answer, but came first."
         if result.possibly_written
-        else "This token was never stored."
+        else _NEVER_STORED.get(result.task, "This token was never stored.")
     )
     who = mention_user(result.superseded_by or "")
     return (
@@ -166,13 +207,31 @@ def _explain_cause(result: RedactedResult) -> str:
         return "The bot was stopped before it had an answer."
     if result.task is Task.ENABLE and issubclass(result.error, GivenUp):
         return _NOT_APPROVED_IN_TIME if issubclass(result.error, NotApprovedInTime) else _NOT_ENABLED_IN_TIME
-    if issubclass(result.error, TokenLivesTooLong) and result.findings is not None:
+    is_pasted = result.task is not Task.ROTATE
+    if issubclass(result.error, TokenLivesTooLong) and result.findings is not None and is_pasted:
         return _explain_lifetime(result.findings)
     if not issubclass(result.error, Transient):
-        return escape(result.error.cause)
+        return escape(_cause_of(result.error, result.task))
     lasted = result.error.told.lasted
     is_given_up = result.ending is not State.UNCERTAIN and result.task is not Task.ENABLE
-    return f"{lasted} {DeadlineReached.cause}" if is_given_up else lasted
+    return f"{lasted} {_cause_of(DeadlineReached, result.task)}" if is_given_up else lasted
+
+
+def _cause_of(error: type[BotError], task: Task) -> str:
+    return (error.rotating.cause if task is Task.ROTATE else None) or error.cause
+
+
+def cause_of_failed_rotation(code: str | None) -> str:
+    """Return in one sentence why a rotation failed, if that is known."""
+    if code is None:
+        return ""
+    error = error_of_code(code)
+    return error.told.lasted if issubclass(error, Transient) else escape(_cause_of(error, Task.ROTATE))
+
+
+def _fixes_of(error: type[BotError], task: Task) -> tuple[str, ...]:
+    fixes = error.rotating.fixes if task is Task.ROTATE else None
+    return error.fixes if fixes is None else fixes
 
 
 def _explain_lifetime(findings: Findings) -> str:
@@ -190,8 +249,8 @@ def _list_fixes_of_cause(result: RedactedResult) -> tuple[str, ...]:
     if result.task is Task.ENABLE and (is_passing or issubclass(result.error or BotError, GivenUp | DatabaseRestored)):
         return (_PRESS_AGAIN,)
     if result.error is None or (is_passing and result.ending is State.UNCERTAIN):
-        return (_SAME_AGAIN,)
-    return DeadlineReached.fixes if is_passing else result.error.fixes
+        return (_ROTATE_TO_SETTLE if result.task is Task.ROTATE else _SAME_AGAIN,)
+    return _fixes_of(DeadlineReached if is_passing else result.error, result.task)
 
 
 def _confirmation(result: RedactedResult) -> CredentialStatus:

@@ -28,10 +28,15 @@ _TOKEN_WORDS: Final = {
 def token_facts(
     findings: Findings | None, token_kind: TokenKind, last_four: str, now: datetime
 ) -> list[tuple[str, str]]:
-    """Return the token's kind and last four characters and, where Cloudflare says them, its id and expiry."""
+    """Return the token's kind and last four characters and, where Cloudflare says them, its id and expiry.
+
+    Without last characters it is one that the bot makes: nothing is said of it before it is there.
+    """
     token = findings.token if findings else None
+    if token is None and not last_four:
+        return []
     kind = _TOKEN_WORDS.get(token.owner if token else token_kind, "token")
-    facts = [("Token", f"{kind} ending in `{escape(last_four)}`")]
+    facts = [("Token", f"{kind} ending in `{escape(last_four)}`" if last_four else f"{kind}, made by the bot")]
     if token is None:
         return facts
     return [*facts, ("Token ID", f"`{escape(token.id)}`"), ("Expires", expiry(token.expires_at, now))]

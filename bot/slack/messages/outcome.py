@@ -58,6 +58,12 @@ _NOT_STORED: Final = "The credential that {user} submitted for {bucket} was not 
 _NOT_CHECKED: Final = "The token that {user} submitted for {bucket} could not be checked; nothing was changed."
 _NOT_ENABLED: Final = "The catalog of {bucket}, which {user} wanted to enable, was not enabled."
 _PERHAPS_STORED: Final = "It is not known whether the credential that {user} submitted for {bucket} was stored."
+_ROTATED: Final = "The credential of the catalog of {bucket} was rotated by {user}."
+_NOT_ROTATED: Final = "The rotation of {bucket} that {user} asked for did not succeed; nothing was changed."
+_NOT_ROTATED_TITLE: Final = "Not rotated, nothing changed"
+_PERHAPS_ROTATED: Final = (
+    "It is not known whether the new token was stored by the rotation of {bucket} that {user} asked for."
+)
 _PERHAPS_ENABLED: Final = "It is not known whether the catalog of {bucket}, which {user} wanted to enable, was enabled."
 
 
@@ -220,6 +226,61 @@ OUTCOMES: Final[Mapping[Task, Mapping[State | Special, Outcome]]] = {
         State.EXPIRED: _expired(_NOT_ENABLED),
         Special.RESTORED: _restored(_PERHAPS_ENABLED),
     },
+    Task.ROTATE: {
+        State.STORED: Outcome(
+            mark=":white_check_mark:",
+            title="Credential rotated",
+            view_title="Credential rotated",
+            headline=_ROTATED,
+            words="rotated",
+        ),
+        Special.ALARM: Outcome(
+            mark=":rotating_light:",
+            title="Credential rotated, but check it",
+            view_title="Credential rotated",
+            headline=_ROTATED,
+            words="rotated, but check it",
+        ),
+        State.REFUSED: Outcome(
+            mark=":no_entry:",
+            title=_NOT_ROTATED_TITLE,
+            view_title="Not rotated",
+            headline=_NOT_ROTATED,
+            words="refused",
+        ),
+        Special.NOWHERE: Outcome(
+            mark=":no_entry:",
+            title="No usable catalog, nothing changed",
+            view_title="No usable catalog",
+            headline=_NOT_ROTATED,
+            words="no usable catalog",
+        ),
+        State.DENIED: _denied(_NOT_ROTATED),
+        Special.NOT_APPROVED: _not_approved(_NOT_ROTATED),
+        State.FAILED: Outcome(
+            mark=":x:",
+            title=_NOT_ROTATED_TITLE,
+            view_title="Not rotated",
+            headline=_NOT_ROTATED,
+            words="failed",
+        ),
+        State.UNCERTAIN: Outcome(
+            mark=":warning:",
+            title="Not known whether it was rotated",
+            view_title="Not known if rotated",
+            headline=_PERHAPS_ROTATED,
+            words="not known whether it was rotated",
+        ),
+        State.SUPERSEDED: Outcome(
+            mark=":arrows_counterclockwise:",
+            title="Rotation replaced by a newer submission",
+            view_title="Replaced by a newer one",
+            headline="The rotation of {bucket} that {user} asked for was replaced by a newer submission.",
+            words="replaced by a newer submission",
+        ),
+        State.EXPIRED: _expired(_NOT_ROTATED),
+        Special.RESTORED: _restored(_PERHAPS_ROTATED),
+    },
 }
 """Every possible ending of each task; a test proves that none is missing."""
 
@@ -246,6 +307,11 @@ TASK_WORDS: Final[Mapping[Task, TaskWords]] = {
         sentence="The catalog of *{bucket}* is being enabled.",
         aside=", to enable the catalog",
     ),
+    Task.ROTATE: TaskWords(
+        title="Rotating...",
+        sentence="The catalog of *{bucket}* gets a token that the bot makes itself. Nobody sees it.",
+        aside=", to rotate the credential",
+    ),
 }
 
 _AWAITING: Final = "Waiting for approval"
@@ -258,6 +324,11 @@ AWAITING_WORDS: Final[Mapping[Task, TaskWords]] = {
     Task.ENABLE: TaskWords(
         title=_AWAITING,
         sentence="The catalog of *{bucket}* is enabled as soon as someone approves it.",
+        aside="",
+    ),
+    Task.ROTATE: TaskWords(
+        title=_AWAITING,
+        sentence="No token is made for the catalog of *{bucket}* before someone approves it.",
         aside="",
     ),
 }

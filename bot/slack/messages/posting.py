@@ -15,13 +15,17 @@ from bot.model.approval import Request, digest_of
 from bot.model.catalog import BucketKey, StoredCredential
 from bot.model.enabling import MayEnable, nobody_may
 from bot.model.errors import ApprovalChannelUnfit, ApprovalUnposted, SlackRefused, SlackTrouble, SlackUnavailable
+from bot.model.fleet import Count
 from bot.model.memory import Memory
 from bot.model.submission import Pending, Posted, Submission, Way
+from bot.policy.scheduled import Overdue
 from bot.slack.api import SlackWeb
 from bot.slack.blocks import Json
 from bot.slack.button_values import request_value
 from bot.slack.channels import NO_CHANNEL, Channels, Unfit
 from bot.slack.messages.approval import RedactedRequest, closed_message, request_message
+from bot.slack.messages.fleet_count import fleet_message
+from bot.slack.messages.overdue import overdue_notice
 from bot.slack.messages.redacted import RedactedResult
 from bot.slack.messages.render import broken_notice, expiry_reminder, result_message
 
@@ -58,6 +62,8 @@ _WHY_BOTH: Final = (
 )
 _CLOSED: Final = Unfit("The bot may not post in this channel.")
 """The channel may read it, but Slack does not let the bot post there."""
+_UNFIT: Final = "channel_unfit"
+"""No word of Slack's: the channel may not read what a fleet does, or no longer."""
 
 _log = structlog.get_logger()
 
@@ -133,6 +139,29 @@ class Poster:
         except SlackRefused as refusal:
             _log.warning("approval_message_not_updated", channel=request.channel_id, slack_error=refusal.slack_error)
 
+    async def post_fleet(self, count: Count) -> str | None:
+        """Post the message that counts, once, and return its `ts`; None if somebody has deleted it.
+
+        Raises SlackRefused where the bot itself may not post: the message is edited, and no other way allows that.
+        """
+        await self._require_fit(count.fleet.channel_id)
+        return await self._post(count.fleet.channel_id, fleet_message(count), f"fleet {count.fleet.id}")
+
+    async def update_fleet(self, count: Count) -> None:
+        """Replace that message, if the channel may still read it."""
+        fleet = count.fleet
+        await self._require_fit(fleet.channel_id)
+        await self._web.update_message(fleet.channel_id, fleet.message_ts or "", fleet_message(count))
+
+    async def tell_fleet_ended(self, count: Count) -> None:
+        """Tell who began it, as a direct message."""
+        await self._post(count.fleet.user_id, fleet_message(count), f"fleet {count.fleet.id} ended")
+
+    async def _require_fit(self, channel_id: str) -> None:
+        unfit = await self._channels.find_problem(channel_id)
+        if unfit is not None:
+            raise SlackRefused(_UNFIT)
+
     async def _post_by_url(self, pending: Pending) -> bool | None:
         """Post where the bot itself may not. A channel that it cannot see was chosen within the last half hour."""
         message = self._message(pending.submission, _WHY_RESPONSE_URL) | {"response_type": "in_channel"}
@@ -156,6 +185,12 @@ class Poster:
         """Remind the channel of the last result, else who stored it. Raises SlackTrouble, MembershipUnknown."""
         name = f"{credential.submission_id} expires {due_at.isoformat()}"
         await self._post_notice(credential, partial(expiry_reminder, credential, self._clock()), name)
+
+    async def announce_overdue(self, overdue: Overdue, due_at: datetime) -> None:
+        """Tell the same people that a token was not replaced in time. Raises SlackTrouble, MembershipUnknown."""
+        name = f"{overdue.credential.submission_id} overdue {due_at.isoformat()}"
+        build = partial(overdue_notice, overdue, self._clock(), contact=self._contact)
+        await self._post_notice(overdue.credential, lambda why: build(placement=why), name)
 
     async def announce_broken(self, credential: StoredCredential) -> None:
         """Notify the channel of the last result, else who stored it. Raises SlackTrouble, MembershipUnknown."""

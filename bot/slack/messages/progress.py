@@ -17,6 +17,7 @@ from bot.model.background import Background
 from bot.model.enabling import MayEnable, nobody_may
 from bot.model.errors import SlackRefused, SlackTrouble
 from bot.model.move import Change
+from bot.model.origin import Origin, origin_of
 from bot.model.right_of_way import LAST_IN_LINE, RightOfWay
 from bot.model.submission import Submission, Task
 from bot.slack.api import SlackWeb
@@ -84,8 +85,8 @@ class ModalProgress:
             self.show(change.submission)
 
     def show(self, submission: Submission) -> None:
-        """Schedule an update of a modal, unless it is stale."""
-        if self._is_stale(submission):
+        """Schedule an update of a modal, unless it is stale; what no person submitted has none."""
+        if self._is_stale(submission) or origin_of(submission.id) is not Origin.PERSON:
             return
         known = self._modals.get(submission.id)
         if known is None:

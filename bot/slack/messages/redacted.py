@@ -18,10 +18,14 @@ from bot.model.errors import (
     WhoActs,
     error_of_code,
 )
-from bot.model.submission import Findings, State, Submission, Task, TokenKind
-from bot.slack.blocks import escape, mention_user, moment
+from bot.model.predecessor import Predecessor
+from bot.model.submission import FOR_THE_SLOT, Findings, State, Submission, Task, TokenKind
+from bot.slack.blocks import escape, moment
 from bot.slack.messages.outcome import OUTCOMES, UNFORESEEN, Outcome, ProgressStep, Special
+from bot.slack.messages.requester import describe_requester, name_requester
 
+_SHOWN_AS: Final = {State.MINTED: State.VERIFYING}
+"""A state in which no step runs, and the one that is about to."""
 _UNKNOWN: Final = "The bot does not know what this waits for."
 
 
@@ -48,10 +52,11 @@ class RedactedResult:
     decided_by: str | None = None
     ended_at: datetime
     took: timedelta
+    predecessor: Predecessor | None = None
 
     @classmethod
-    def of(cls, submission: Submission) -> Self:
-        """Take what may be shown from a submission that has ended."""
+    def of(cls, submission: Submission, predecessor: Predecessor | None = None) -> Self:
+        """Take what may be shown from a submission that has ended; `predecessor`: what a rotation has replaced."""
         ended_at = submission.ended_at or submission.accepted_at
         return cls(
             submission_id=submission.id,
@@ -73,7 +78,13 @@ class RedactedResult:
             decided_by=submission.decided_by,
             ended_at=ended_at,
             took=max(ended_at - submission.accepted_at, timedelta(0)),
+            predecessor=predecessor,
         )
+
+    @property
+    def requester(self) -> str:
+        """Who asked for it, and why if nobody did."""
+        return describe_requester(self.submission_id, self.user_id)
 
     @property
     def is_alarm(self) -> bool:
@@ -99,14 +110,15 @@ class RedactedResult:
     @property
     def headline(self) -> str:
         """Who, which bucket and the outcome, in one sentence."""
-        return self.outcome.headline.format(user=mention_user(self.user_id), bucket=f"`{escape(self.bucket)}`")
+        user = name_requester(self.submission_id, self.user_id)
+        return self.outcome.headline.format(user=user, bucket=f"`{escape(self.bucket)}`")
 
     @property
     def _shown_as(self) -> State | Special:
         error = self.error or BotError
         if self.is_alarm:
             return Special.ALARM
-        if self.task is Task.STORE and self.ending is State.REFUSED and issubclass(error, CatalogRefusal):
+        if self.task in FOR_THE_SLOT and self.ending is State.REFUSED and issubclass(error, CatalogRefusal):
             return Special.NOWHERE
         if self.task is not Task.CHECK and self.ending is State.DENIED and issubclass(error, NotApproved):
             return Special.NOT_APPROVED
@@ -170,6 +182,9 @@ class RedactedProgress:
 
 def _reached(submission: Submission) -> State:
     """Return the state that is shown: once approved, what is left is the step behind the approval."""
+    if submission.task is Task.ROTATE:
+        is_approved = submission.state is State.AWAITING_APPROVAL and submission.decided_by
+        return State.MINTING if is_approved else _SHOWN_AS.get(submission.state, submission.state)
     after = {State.VERIFYING: State.STORING, State.AWAITING_APPROVAL: State.VERIFYING}
     return after.get(submission.state, submission.state) if submission.decided_by else submission.state
 

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from bot.cloudflare.errors import DOCUMENTATION_URL, CatalogInactive, CatalogNotEnabled
-from bot.model.catalog import CredentialStatus, StoredCredential
+from bot.model.catalog import BucketKey, CredentialStatus, StoredCredential
 from bot.model.errors import CREATE_ANOTHER, ENABLE_CATALOG, AccessRefused, BotError, WhoActs, what_to_do
 from bot.model.submission import Check, State, Submission, Task
 from bot.slack.blocks import (
@@ -33,6 +33,9 @@ from bot.slack.messages.redacted import RedactedProgress, RedactedResult
 
 TRY_AGAIN: Final = "try_again"
 """The action id of the button that opens the filled-in form; its value is a submission id or a bucket."""
+
+ROTATE: Final = "rotate_credential"
+"""The same for the form of a rotation."""
 
 ENABLE: Final = "enable_catalog"
 """The action id of the button that enables a catalog; its value is the id of the submission that found none."""
@@ -124,13 +127,14 @@ def refusal(error: BotError, *, contact: str) -> str:
     """Return what a refused person reads, and whom to ask."""
     asks = isinstance(error, AccessRefused) and error.who_acts is WhoActs.OPERATOR
     text = escape(error.user_message)
-    return f"{text} {_ask_whom(contact)}" if asks else text
+    return f"{text} {ask_whom(contact)}" if asks else text
 
 
 _CHECKS_PASSED: Final = {
     Check.TOKEN: "Cloudflare knows the token, and it is active.",
     Check.REACH: "The token reaches this catalog.",
 }
+PASTE_INSTEAD: Final = "Paste a token instead"
 _TO_BE_ENABLED: Final = (CatalogNotEnabled, CatalogInactive)
 _ENABLE_BELOW: Final = 'Press "Enable the catalog" below.'
 _LINKS: Final = {
@@ -164,7 +168,7 @@ def _explanation(result: RedactedResult, contact: str, *, may_enable: bool) -> l
 
 
 def _cause(result: RedactedResult, contact: str) -> str:
-    asks = [_ask_whom(contact)] if result.asks_operator else []
+    asks = [ask_whom(contact)] if result.asks_operator else []
     return " ".join([find_cause(result), *asks])
 
 
@@ -193,7 +197,7 @@ def _checks(result: RedactedResult) -> Iterable[str]:
 
 
 def _facts(result: RedactedResult) -> list[tuple[str, str]]:
-    facts = [("Bucket", f"`{escape(result.bucket)}`"), ("By", mention_user(result.user_id))]
+    facts = [("Bucket", f"`{escape(result.bucket)}`"), ("By", result.requester)]
     if result.task is not Task.ENABLE:
         facts += token_facts(result.findings, result.token_kind, result.last_four, result.ended_at)
     if result.ending is State.STORED:
@@ -239,11 +243,12 @@ def _buttons(result: RedactedResult, *, may_enable: bool) -> list[Json]:
         return [button("Store a credential", TRY_AGAIN, value, style="primary")]
     if result.ending in (State.STORED, State.SUPERSEDED) and not result.is_alarm:
         return []
-    is_enabling = result.task is Task.ENABLE
+    is_enabling, is_rotating = result.task is Task.ENABLE, result.task is Task.ROTATE
     can_help = may_enable and (is_enabling or _lacks_catalog(result))
     confirm = _confirm_enabling(result.bucket)
     return [
-        *([] if is_enabling else [button("Try again", TRY_AGAIN, value)]),
+        *([button("Rotate again", ROTATE, value)] if is_rotating else []),
+        *([] if is_enabling else [button(PASTE_INSTEAD if is_rotating else "Try again", TRY_AGAIN, value)]),
         *([button("Enable the catalog", ENABLE, value, confirm=confirm)] if can_help else []),
     ]
 
@@ -267,7 +272,13 @@ def _notice(emoji: str, text: str, credential: StoredCredential, placement: str)
     }
 
 
-def _ask_whom(contact: str) -> str:
+def rotate_button(key: BucketKey, *, is_first: bool = False) -> Json:
+    """Return the button that opens the form of a rotation, filled in for a bucket."""
+    return button("Rotate", ROTATE, bucket_value(key), style="primary" if is_first else None)
+
+
+def ask_whom(contact: str) -> str:
+    """Return whom a person has to ask if only the operator can help."""
     return f"Please ask {mention(contact)}." if contact else "Please ask the operator of this bot."
 
 

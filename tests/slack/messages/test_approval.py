@@ -1,5 +1,6 @@
 """The approvers' message: whatever people typed into it, it fits Slack and nothing in it becomes active."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -37,7 +38,7 @@ def build(submission: Submission) -> list[Json]:
     ]
 
 
-@pytest.mark.parametrize("task", [Task.STORE, Task.ENABLE])
+@pytest.mark.parametrize("task", [Task.STORE, Task.ENABLE, Task.ROTATE])
 @pytest.mark.parametrize("findings", [FINDINGS, replace(FINDINGS, token=None, unchecked=frozenset(Check)), None])
 def test_each_stage_fits_slack(task: Task, findings: Findings | None) -> None:
     """With the longest bucket and reason, and with nothing known of the token."""
@@ -72,6 +73,17 @@ def test_enabling_speaks_of_no_token() -> None:
     text = "\n".join(texts_of(build(replace(WAITING, task=Task.ENABLE, findings=None))[0]["blocks"]))
     assert "enable the catalog of" in text
     assert "token" not in text
+
+
+def test_a_rotation_is_approved_before_there_is_a_token() -> None:
+    """The question says what will be made, and shows nothing of a token that nobody has."""
+    message = build(replace(WAITING, task=Task.ROTATE, findings=None, last_four=""))[0]
+    text = "\n".join(texts_of(message["blocks"]))
+    assert "asks to rotate the credential of the catalog of `bbb" in message["text"]
+    assert "no token is made before" in text
+    assert "ending in" not in text
+    assert "The bot then makes a token for `bbb" in json.dumps(message)
+    assert "erased" not in json.dumps(message)
 
 
 @pytest.mark.parametrize("credential", CredentialStatus)

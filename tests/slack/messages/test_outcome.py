@@ -33,6 +33,7 @@ from bot.model.errors import (
     NotAllowed,
     NotApproved,
     NotApprovedInTime,
+    NotMintedInTime,
     PersonUnknown,
     SealedValueUnreadable,
     SlackTrouble,
@@ -89,6 +90,15 @@ ENDED_BY: dict[Task, dict[State, Sequence[str | None]]] = {
     },
     Task.CHECK: _LATE
     | {State.CHECKED: [None], State.REFUSED: _codes(Refusal), State.FAILED: [*_FAILURES, *_UNREADABLE]},
+    Task.ROTATE: _NOT_APPROVED
+    | {
+        State.STORED: [None],
+        State.REFUSED: _codes(Refusal),
+        State.FAILED: [*_FAILURES, *_UNREADABLE, *_UNASKED],
+        State.UNCERTAIN: [None, *_codes(Refusal, DatabaseRestored), *_DENIALS, *_UNAPPROVED, *_FAILURES, *_UNREADABLE],
+        State.SUPERSEDED: [None],
+        State.EXPIRED: [*_LATE[State.EXPIRED], NotApprovedInTime.code, NotMintedInTime.code],
+    },
     Task.ENABLE: _NOT_APPROVED
     | {State.ENABLED: [None], State.REFUSED: _codes(Refusal), State.FAILED: [*_FAILURES, *_UNASKED]},
 }
@@ -96,6 +106,7 @@ ENDED_BY: dict[Task, dict[State, Sequence[str | None]]] = {
 
 _OF_TASK: dict[Task, dict[str, Any]] = {
     Task.STORE: {},
+    Task.ROTATE: {"last_four": ""},
     Task.CHECK: {"possibly_written": False, "confirm_until": None},
     Task.ENABLE: {
         "possibly_written": False,
@@ -135,6 +146,12 @@ STORED = [
     for confirmation in (*CredentialStatus, None)
     for before in CredentialStatus
 ]
+ROTATED = [
+    pytest.param(
+        ended(Task.ROTATE, State.STORED, None, confirmation=confirmation), id=f"rotated, confirmed {confirmation}"
+    )
+    for confirmation in (*CredentialStatus, None)
+]
 
 
 def result_of(**changes: Any) -> RedactedResult:  # noqa: ANN401 - fields of a submission
@@ -170,12 +187,14 @@ def test_the_table_of_endings_is_complete() -> None:
         ApprovalNotAsked,
     )
     listed = {code for states in ENDED_BY.values() for codes in states.values() for code in codes if code}
-    assert listed == set(_codes(*recordable, NeverSent, NotApprovedInTime, DatabaseRestored, DeadlineReached))
+    given_up = (NeverSent, NotApprovedInTime, NotMintedInTime, DeadlineReached)
+    assert listed == set(_codes(*recordable, *given_up, DatabaseRestored))
 
 
 _NOT_STORED = "The credential that <@U0ADA0001> submitted for `lake` was not stored; nothing was changed."
 _NOT_CHECKED = "The token that <@U0ADA0001> submitted for `lake` could not be checked; nothing was changed."
 _NOT_ENABLED = "The catalog of `lake`, which <@U0ADA0001> wanted to enable, was not enabled."
+_NOT_ROTATED = "The rotation of `lake` that <@U0ADA0001> asked for did not succeed; nothing was changed."
 HEADLINES: dict[tuple[Task, State], str] = {
     (Task.STORE, State.STORED): "<@U0ADA0001> stored a new credential for the catalog of `lake`.",
     (Task.STORE, State.REFUSED): _NOT_STORED,
@@ -187,6 +206,17 @@ HEADLINES: dict[tuple[Task, State], str] = {
     ),
     (Task.STORE, State.SUPERSEDED): (
         "The credential that <@U0ADA0001> submitted for `lake` was replaced by a newer submission."
+    ),
+    (Task.ROTATE, State.STORED): "The credential of the catalog of `lake` was rotated by <@U0ADA0001>.",
+    (Task.ROTATE, State.REFUSED): _NOT_ROTATED,
+    (Task.ROTATE, State.DENIED): _NOT_ROTATED,
+    (Task.ROTATE, State.FAILED): _NOT_ROTATED,
+    (Task.ROTATE, State.EXPIRED): _NOT_ROTATED,
+    (Task.ROTATE, State.UNCERTAIN): (
+        "It is not known whether the new token was stored by the rotation of `lake` that <@U0ADA0001> asked for."
+    ),
+    (Task.ROTATE, State.SUPERSEDED): (
+        "The rotation of `lake` that <@U0ADA0001> asked for was replaced by a newer submission."
     ),
     (Task.CHECK, State.CHECKED): (
         "The token that <@U0ADA0001> had checked for `lake` passed every check before the write; nothing was changed."
@@ -213,7 +243,12 @@ def test_each_ending_of_each_task_has_its_sentence(task: Task, state: State) -> 
 
 
 def _come_to_an_end() -> list[Submission]:
-    return [submission for param in ENDED + STORED for submission in param.values if isinstance(submission, Submission)]
+    return [
+        submission
+        for param in ENDED + STORED + ROTATED
+        for submission in param.values
+        if isinstance(submission, Submission)
+    ]
 
 
 def test_each_ending_has_a_sentence() -> None:
@@ -233,7 +268,7 @@ def test_each_row_of_the_table_fits_its_place() -> None:
     assert set(TASK_WORDS) == set(PLANS) == set(OUTCOMES) == set(Task)
 
 
-@pytest.mark.parametrize("submission", ENDED + STORED)
+@pytest.mark.parametrize("submission", ENDED + STORED + ROTATED)
 def test_each_ending_is_explained_in_whole_sentences(submission: Submission) -> None:
     """Whatever ended it, including the remarks."""
     result = RedactedResult.of(submission)
@@ -263,12 +298,14 @@ def test_lasting_trouble_is_reported_as_over(task: Task, code: str) -> None:
     assert explanation.startswith(error.told.lasted)
     assert error.told.waiting not in explanation
     assert not error.told.at_once or error.told.at_once not in explanation
-    if not (result := RedactedResult.of(ended(task, State.FAILED, code))).asks_operator or task is Task.ENABLE:
-        assert explanation.endswith(
-            "What to do: Press the button again; enabling a catalog twice does no harm."
-            if result.task is Task.ENABLE
-            else "What to do: Submit it again later."
-        )
+    if not RedactedResult.of(ended(task, State.FAILED, code)).asks_operator or task is Task.ENABLE:
+        assert explanation.endswith(f"What to do: {_AFTER_TROUBLE.get(task, 'Submit it again later.')}")
+
+
+_AFTER_TROUBLE = {
+    Task.ENABLE: "Press the button again; enabling a catalog twice does no harm.",
+    Task.ROTATE: "Rotate again later.",
+}
 
 
 @pytest.mark.parametrize("code", _codes(CloudflareTrouble, DatabaseTrouble, MembershipUnknown, PersonUnknown))

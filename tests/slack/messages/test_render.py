@@ -33,7 +33,7 @@ from bot.model.errors import (
     error_of_code,
     leaves,
 )
-from bot.model.submission import ENDINGS, Check, Findings, State, Submission, Task, TokenFacts, TokenKind
+from bot.model.submission import ENDINGS, FOR_THE_SLOT, Check, Findings, State, Submission, Task, TokenFacts, TokenKind
 from bot.sandbox.block_rules import message_problems, view_problems
 from bot.sandbox.blocks import texts_of
 from bot.sandbox.tokens import Behaviour, make_token
@@ -47,6 +47,7 @@ from tests.make import FINDINGS, NOW, TOKEN
 from tests.slack.messages.test_outcome import (
     ENDED,
     ENDED_BY,
+    ROTATED,
     STORED,
     ended,
     find_faults,
@@ -94,7 +95,7 @@ def _small_print(result: RedactedResult) -> str:
 CONTACTS = ["", "S0PLATFORM", "the & team " * 20]
 
 
-@pytest.mark.parametrize("submission", ENDED + STORED)
+@pytest.mark.parametrize("submission", ENDED + STORED + ROTATED)
 def test_each_ending_is_rendered_in_whole_sentences_and_valid_blocks(submission: Submission) -> None:
     """In the channel and in the modal; the text, which is all that a screen reader reads, is complete."""
     result = RedactedResult.of(submission)
@@ -137,7 +138,7 @@ def _longest(submission: Submission) -> Submission:
     )
 
 
-@pytest.mark.parametrize("submission", ENDED + STORED)
+@pytest.mark.parametrize("submission", ENDED + STORED + ROTATED)
 def test_the_longest_input_fits_into_slacks_limits(submission: Submission) -> None:
     """Escaping makes a text up to five times longer."""
     result = RedactedResult.of(_longest(submission))
@@ -147,14 +148,14 @@ def test_the_longest_input_fits_into_slacks_limits(submission: Submission) -> No
     assert len(message["text"]) < 4000
 
 
-@pytest.mark.parametrize("submission", ENDED + STORED)
+@pytest.mark.parametrize("submission", ENDED + STORED + ROTATED)
 def test_unchanged_is_said_exactly_where_it_is_true(submission: Submission) -> None:
     """A result after which the slot may hold the token never says that nothing changed."""
     result = RedactedResult.of(submission)
     message = render.result_message(result, contact="")
     is_of_the_slot = submission.task is not Task.ENABLE
     is_unchanged = is_of_the_slot and submission.state not in {State.STORED, State.UNCERTAIN, State.SUPERSEDED}
-    if submission.task is Task.STORE and submission.error_code == DatabaseRestored.code:
+    if submission.task in FOR_THE_SLOT and submission.error_code == DatabaseRestored.code:
         is_unchanged = False  # the backup does not know what was done since
     assert ("nothing was changed" in message["text"]) is is_unchanged
     if is_of_the_slot:
@@ -172,18 +173,18 @@ def test_the_person_who_has_to_act_is_named(submission: Submission) -> None:
     assert ("Please ask <!subteam^S0PLATFORM>." in text) is asks
 
 
-@pytest.mark.parametrize("submission", ENDED + STORED)
+@pytest.mark.parametrize("submission", ENDED + STORED + ROTATED)
 def test_nothing_is_shown_of_the_token_but_its_kind_id_and_last_four(submission: Submission) -> None:
     """The sealed token, the response URL and the account are not shown either."""
     result = RedactedResult.of(submission)
     shown = json.dumps([render.result_message(result, contact=""), render.result_view(result, contact="")])
-    assert ("ending in `Zq9x`" in shown) is (submission.task is not Task.ENABLE)
+    assert ("ending in `Zq9x`" in shown) is (submission.task in {Task.STORE, Task.CHECK})
     for hidden in ("sealed.v1", "MADEUP" + "TOKEN", "MADEUP" + "URL", "0000000000facade", "madeupaccount", "T0SANDBOX"):
         assert hidden not in shown
         assert hidden not in repr(result)
 
 
-@pytest.mark.parametrize("submission", ENDED + STORED)
+@pytest.mark.parametrize("submission", ENDED + STORED + ROTATED)
 def test_foreign_text_is_escaped_everywhere(submission: Submission) -> None:
     """Text that a person typed or Cloudflare sent cannot notify a channel or pose as a link."""
     foreign = "<!channel> & <https://example.com|x>"
@@ -240,6 +241,16 @@ TITLES: dict[tuple[Task, State], tuple[str, str]] = {
     (Task.STORE, State.UNCERTAIN): (":warning: *Not known whether it was stored*", "Not known if stored"),
     (Task.STORE, State.SUPERSEDED): (
         ":arrows_counterclockwise: *Token replaced by a newer submission*",
+        "Replaced by a newer one",
+    ),
+    (Task.ROTATE, State.STORED): (":white_check_mark: *Credential rotated*", "Credential rotated"),
+    (Task.ROTATE, State.REFUSED): (":no_entry: *Not rotated, nothing changed*", "Not rotated"),
+    (Task.ROTATE, State.DENIED): (":no_entry: *Not allowed, nothing changed*", "Not allowed"),
+    (Task.ROTATE, State.FAILED): (":x: *Not rotated, nothing changed*", "Not rotated"),
+    (Task.ROTATE, State.EXPIRED): (":hourglass: *Too late, nothing changed*", "Too late"),
+    (Task.ROTATE, State.UNCERTAIN): (":warning: *Not known whether it was rotated*", "Not known if rotated"),
+    (Task.ROTATE, State.SUPERSEDED): (
+        ":arrows_counterclockwise: *Rotation replaced by a newer submission*",
         "Replaced by a newer one",
     ),
     (Task.CHECK, State.CHECKED): (
@@ -312,9 +323,11 @@ def test_a_success_that_does_not_work_is_an_alarm(status: CredentialStatus, word
 
 
 @pytest.mark.parametrize("may_enable", [False, True], ids=["may not enable", "may enable"])
-@pytest.mark.parametrize("submission", ENDED + STORED)
+@pytest.mark.parametrize("submission", ENDED + STORED + ROTATED)
 def test_the_buttons_are_those_that_can_help(submission: Submission, *, may_enable: bool) -> None:
     """Try again after anything but a success; enable if a catalog is missing or inactive, and only if allowed.
+
+    A rotation can also be replaced by pasting a token.
 
     Each carries the submission's id and nothing else.
     """
@@ -330,7 +343,9 @@ def test_the_buttons_are_those_that_can_help(submission: Submission, *, may_enab
         expected = [("Enable the catalog", render.ENABLE)] if may_enable else []
     else:
         enable = [("Enable the catalog", render.ENABLE)] if may_enable and is_missing else []
-        expected = [("Try again", render.TRY_AGAIN), *enable]
+        rotate = [("Rotate again", render.ROTATE), ("Paste a token instead", render.TRY_AGAIN)]
+        again = rotate if submission.task is Task.ROTATE else [("Try again", render.TRY_AGAIN)]
+        expected = [*again, *enable]
     assert [(button["text"]["text"], button["action_id"]) for button in buttons] == expected
     assert {button["value"] for button in buttons} <= {"V0MADEUP"}
 
@@ -357,7 +372,7 @@ def test_enabling_a_catalog_asks_for_confirmation(error: type[BotError]) -> None
 
 
 @pytest.mark.parametrize("may_enable", [False, True], ids=["may not enable", "may enable"])
-@pytest.mark.parametrize("submission", ENDED + STORED)
+@pytest.mark.parametrize("submission", ENDED + STORED + ROTATED)
 def test_the_modal_has_the_buttons_of_the_message(submission: Submission, *, may_enable: bool) -> None:
     """A person who has it open need not find the message in the channel."""
     result = RedactedResult.of(submission)

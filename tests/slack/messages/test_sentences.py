@@ -27,7 +27,7 @@ from bot.slack.messages.explanation import (
 from bot.slack.messages.outcome import OUTCOMES, TASK_WORDS
 from bot.slack.messages.redacted import RedactedResult
 from tests.make import NOW
-from tests.slack.messages.test_outcome import ENDED, STORED, without_times
+from tests.slack.messages.test_outcome import ENDED, ROTATED, STORED, without_times
 
 MOST_WORDS = 35
 """For the cause and the fix together."""
@@ -66,6 +66,7 @@ def _sentences_of(kind: type[BotError]) -> Iterator[str]:
     yield kind.user_message
     yield kind.cause
     yield from kind.fixes
+    yield from filter(None, (kind.rotating.cause, *(kind.rotating.fixes or ())))
     if issubclass(kind, Transient):
         yield from (kind.told.waiting, kind.told.lasted, kind.told.at_once)
     if issubclass(kind, CloudflareError):
@@ -93,7 +94,12 @@ def test_what_the_operator_can_fix_is_one_sentence_in_the_channel(kind: type[Clo
 
 
 def _submissions() -> list[Submission]:
-    return [submission for param in ENDED + STORED for submission in param.values if isinstance(submission, Submission)]
+    return [
+        submission
+        for param in ENDED + STORED + ROTATED
+        for submission in param.values
+        if isinstance(submission, Submission)
+    ]
 
 
 @pytest.mark.parametrize("submission", _submissions(), ids=lambda each: f"{each.task}-{each.state}-{each.error_code}")
