@@ -101,9 +101,9 @@ function accountToken(one, press) {
   const isIdle = one.presses.length > 0 && one.status === "active" && !one.slots.length && !one.note;
   const facts = [one.expires_at && `expires ${new Date(one.expires_at).toLocaleDateString(undefined, { dateStyle: "medium" })}`, isIdle && "in no slot"];
   return el("li", { class: `account-token ${slug(one.status)}`, testid: `account-token-${one.id}`, title: one.id },
-    el("div", { class: "row-head" }, el("strong", {}, one.title), one.detail && el("code", {}, one.detail),
+    el("div", { class: "row-head" }, el("strong", {}, one.title),
       state(one.status, one.status), one.slots.map((bucket) => state("in-slot", one.title === bucket ? "in its slot" : `in the slot of ${bucket}`))),
-    el("div", { class: "row-facts" }, el("span", {}, facts.filter(Boolean).join(" · ")),
+    el("div", { class: "row-facts" }, one.detail && el("code", {}, one.detail), el("span", {}, facts.filter(Boolean).join(" · ")),
       one.note && el("span", { class: "note" }, one.note, one.until && el("time", { datetime: one.until, "data-until": one.until })),
       one.presses.length > 0 && byHand(one, press)));
 }
