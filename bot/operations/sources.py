@@ -31,6 +31,7 @@ from bot.operations.gauges import (
     Reading,
     Source,
 )
+from bot.policy.scheduled import NOT_SCHEDULED, Scheduled
 from bot.settings import Settings
 from bot.storage.catalogs import Catalogs
 from bot.storage.database import Database
@@ -63,11 +64,15 @@ def by_part(found: Sequence[Finding]) -> dict[Part, list[Finding]]:
     return {part: its for part in Part if (its := [finding for finding in found if finding.part is part])}
 
 
-def of_database(database: Database, catalogs: Catalogs, clock: Callable[[], datetime]) -> Source:
+def of_database(
+    database: Database, catalogs: Catalogs, clock: Callable[[], datetime], scheduled: Scheduled = NOT_SCHEDULED
+) -> Source:
     """Return what the rows say."""
 
     async def read() -> Reading:
-        return _describe(await read_figures(database, catalogs), clock())
+        now = clock()
+        figures = await read_figures(database, catalogs, lambda *its: scheduled.replaces(*its, now))
+        return _describe(figures, now)
 
     return Source(name="database", read=read)
 

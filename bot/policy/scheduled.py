@@ -49,6 +49,11 @@ class Scheduled:
             return None
         return Overdue(credential=credential, since=since, failure=known.failures.get(credential.bucket))
 
+    def replaces(self, credential: StoredCredential, known: KnownCatalogs, now: datetime) -> bool:
+        """Return whether it is replaced before it expires, as far as can be known: nobody needs to act."""
+        timetable = self.timetable_of(credential, known)
+        return timetable is not None and now < timetable.overdue_at(credential)
+
     def _has(self, credential: StoredCredential) -> bool:
         if self.globs and not bucket_globs.serves(self.globs, credential.bucket):
             return False
