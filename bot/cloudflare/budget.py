@@ -4,8 +4,8 @@ Any period as long as Cloudflare's window, wherever it begins, holds at most 97 
 whether Cloudflare's windows slide, nor when they begin. While more than half of the quota is left, requests go at
 once; after that never faster than evenly, and the rest is spread over the time until more becomes free. Others may use
 the same quota: when the `Ratelimit` headers show that, half of what they leave is spread over the time until their
-window is certainly over. A 429 stops everything until its Retry-After. The last quarter is reserved for writes, and of it a
-small part for those that are not one of many.
+window is certainly over. A 429 stops everything until its Retry-After. The last quarter is reserved for writes, and a
+small part of it for those that are not one of many.
 """
 
 from collections.abc import Iterator, Mapping

@@ -52,6 +52,10 @@ class Alarm(StrEnum):
     """The message with the button Stop could not be posted."""
 
 
+SUPERSEDED: Final = "superseded"
+"""Why a bucket's rotation ended that has no error: somebody else's is newer."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fleet:
     """One row. `buckets` are rotated in this order; `others` are those that a second button of the dry run adds.
@@ -100,7 +104,7 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """What became of one bucket. `why` is an Alarm, the code of an error, or "superseded"; "" where it was done."""
+    """What became of one bucket. `why` is an Alarm, the code of an error, or SUPERSEDED; "" where it was done."""
 
     bucket: str
     outcome: Outcome

@@ -71,7 +71,12 @@ class Sums:
         return ceil((self.buckets - self.first) / self.batch)
 
     @property
+    def between_batches(self) -> timedelta:
+        """How long the earlier tokens of one part keep the next one waiting."""
+        return self.grace + _TAKES_BACK_IN
+
+    @property
     def takes(self) -> timedelta:
         """How long until the last bucket is rotated, about. Its earlier token is taken back the grace later."""
         by_pace = timedelta(minutes=ceil(self.buckets * REQUESTS_BY_BOT / REQUESTS_PER_MINUTE))
-        return by_pace + (self.batches - 1) * (self.grace + _TAKES_BACK_IN)
+        return by_pace + (self.batches - 1) * self.between_batches

@@ -17,13 +17,14 @@ from bot.slack.inbound.socket_mode import SocketModeIngress
 from bot.slack.startup import open_first_connection
 from bot.slack.stories.approve import DecideRequest
 from bot.slack.stories.enable import EnableCatalog
+from bot.slack.stories.fleet import RotateMany
 from bot.slack.stories.help import Help
 from bot.slack.stories.history import History
 from bot.slack.stories.home import AppHome
 from bot.slack.stories.live_table import LiveTables
 from bot.slack.stories.masked_reason import MaskedReasons
 from bot.slack.stories.open_form import FormOpener
-from bot.slack.stories.parts import Parts
+from bot.slack.stories.parts import FleetParts, Parts
 from bot.slack.stories.search import BucketSearch
 from bot.slack.stories.status import Status
 from bot.slack.stories.store import StoreCredential
@@ -32,9 +33,11 @@ from bot.slack.stories.visibility import Visibility
 from bot.storage.approvals import Approvals
 
 
-async def start_gateway(base: Base, side: SlackSide, catalogs: Refresher, stack: AsyncExitStack) -> Way:
+async def start_gateway(
+    base: Base, side: SlackSide, catalogs: Refresher, fleet: FleetParts, stack: AsyncExitStack
+) -> Way:
     """Start what accepts Slack's payloads; `stack` lets those end that were accepted."""
-    parts = _parts(base, side, catalogs)
+    parts = _parts(base, side, catalogs, fleet)
     tables = LiveTables(parts)
     stack.push_async_callback(tables.stop)
     ingress = Ingress(
@@ -61,6 +64,7 @@ def routes_of(parts: Parts, tables: LiveTables) -> Routes:
     TryAgain(parts, opener).register(routes)
     EnableCatalog(parts).register(routes)
     DecideRequest(parts).register(routes)
+    RotateMany(parts).register(routes)
     Status(parts, tables).register(routes)
     History(parts).register(routes)
     AppHome(parts, tables).register(routes)
@@ -68,7 +72,7 @@ def routes_of(parts: Parts, tables: LiveTables) -> Routes:
     return routes
 
 
-def _parts(base: Base, side: SlackSide, catalogs: Refresher) -> Parts:
+def _parts(base: Base, side: SlackSide, catalogs: Refresher, fleet: FleetParts) -> Parts:
     """Return the parts that stories use."""
     store = base.store
     return Parts(
@@ -87,6 +91,7 @@ def _parts(base: Base, side: SlackSide, catalogs: Refresher) -> Parts:
         clock=store.clock,
         visibility=Visibility(store.catalogs, store.clock),
         may_enable=base.policy.offers_enabling,
+        fleet=fleet,
     )
 
 

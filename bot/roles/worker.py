@@ -20,6 +20,7 @@ from bot.operations.housekeeping import KeepHouse, keep_house, keep_house_foreve
 from bot.operations.sources import of_pace
 from bot.policy.rules import Verb, grants
 from bot.roles.base import Base, pace_of
+from bot.roles.fleet import start_fleets
 from bot.roles.minter import installations_of
 from bot.roles.slack_side import SlackSide
 from bot.rotation.bucket_work import BucketWork
@@ -30,6 +31,7 @@ from bot.slack.messages.posting import Poster
 from bot.slack.response_url import ResponseUrls
 from bot.storage.approvals import Approvals
 from bot.storage.audit_outbox import AuditOutbox
+from bot.storage.fleets import Fleets
 from bot.storage.minted_tokens import MintedTokens
 from bot.storage.opening import Store
 
@@ -37,7 +39,9 @@ Refresher = SnapshotKeeper | CatalogsByOthers
 """Refreshes the catalogs from Cloudflare: in this process, or by a job for a worker."""
 
 
-async def start_worker(base: Base, side: SlackSide, tokens: MintedTokens, stack: AsyncExitStack) -> Refresher:
+async def start_worker(
+    base: Base, side: SlackSide, tokens: MintedTokens, fleets: Fleets, stack: AsyncExitStack
+) -> Refresher:
     """Start what calls Cloudflare with the bot's own credentials; `stack` ends it."""
     store = base.store
     assert store.key_ring is not None  # noqa: S101 - only those who do not deliver have none
@@ -73,6 +77,7 @@ async def start_worker(base: Base, side: SlackSide, tokens: MintedTokens, stack:
         is_authentic=store.submissions.is_stored_by_the_bot,
         scheduled=base.scheduled,
     )
+    start_fleets(base, fleets, tokens, poster)
     keep = partial(keep_house, store, watch, _schedule(base, side, tokens))
     if base.settings.audit_webhook is not None:
         _send_audit(base, base.settings.audit_webhook)

@@ -135,8 +135,8 @@ class FleetEngine:
             for bucket in buckets:
                 submission = found.get(bucket)
                 if submission is None and bucket in progress.open:  # recorded, and unreadable: nobody knows what it did
-                    unknown = {"outcome": Outcome.ALARM, "why": RecordDamaged.code, "ended_at": self._clock()}
-                    progress.end(Result(bucket=bucket, **unknown))
+                    why, now = RecordDamaged.code, self._clock()
+                    progress.end(Result(bucket=bucket, outcome=Outcome.ALARM, why=why, ended_at=now))
                 elif submission is not None:
                     _note(progress, submission)
         progress.is_read = True

@@ -8,17 +8,16 @@ from itertools import takewhile
 from typing import Final
 
 from bot.cloudflare.errors import CatalogRefusal
+from bot.cloudflare.minting_errors import CatalogSwitchedOff
 from bot.model.catalog import CredentialStatus
 from bot.model.errors import AccessRefused, NotApproved, NotApprovedInTime, leaves
-from bot.model.fleet import MOST_FAILED, Alarm, Outcome, Result
+from bot.model.fleet import MOST_FAILED, SUPERSEDED, Alarm, Outcome, Result
 from bot.model.submission import State, Submission
 
-SUPERSEDED: Final = "superseded"
-_SWITCHED_OFF: Final = "catalog_switched_off"
-
 _ITS_OWN: Final = frozenset(
-    {leaf.code for kind in (AccessRefused, CatalogRefusal, NotApproved, NotApprovedInTime) for leaf in leaves(kind)}
-    | {_SWITCHED_OFF}
+    leaf.code
+    for kind in (AccessRefused, CatalogRefusal, CatalogSwitchedOff, NotApproved, NotApprovedInTime)
+    for leaf in leaves(kind)
 )
 """The errors of one bucket: somebody's right to it, its approval, or its catalog."""
 

@@ -63,5 +63,4 @@ class FleetRoom:
     async def _count(self, standing: Standing | None) -> int | None:
         if standing is None or standing.tokens is None or standing.checked_at is None:
             return None
-        made = await self._tokens.count_made_since(standing.checked_at)
-        return standing.tokens + made - await self._tokens.count_dead_since(standing.checked_at)
+        return standing.tokens + await self._tokens.count_gained_since(standing.checked_at)

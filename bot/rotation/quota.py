@@ -62,5 +62,5 @@ class Quota:
         standing = await self._installations.standing()
         if standing is None or standing.tokens is None or standing.checked_at is None:
             return None, self._clock()
-        made = await self._tokens.count_made_since(standing.checked_at)
-        return standing.tokens + made, standing.checked_at
+        gained = await self._tokens.count_gained_since(standing.checked_at)
+        return standing.tokens + gained, standing.checked_at

@@ -20,10 +20,18 @@ class Subcommand:
     name: str
     argument: str = ""
     help: str
+    takes_many: bool = False
+    """Whether the argument may be several buckets, by names and globs."""
 
 
 STORE: Final = Subcommand(
     name="store", argument="BUCKET", help="does the same, also for a bucket that has the name of a command"
+)
+ROTATE: Final = Subcommand(
+    name="rotate",
+    argument="[BUCKET]",
+    help="has the bot make and store a new token that nobody sees; `team-*`, several names or `--all` do many",
+    takes_many=True,
 )
 STATUS: Final = Subcommand(
     name="status", argument="[BUCKET]", help="shows which catalogs have a working credential, or one of them"
@@ -31,7 +39,7 @@ STATUS: Final = Subcommand(
 HISTORY: Final = Subcommand(name="history", argument="[BUCKET]", help="shows what was submitted, for all or for one")
 HELP: Final = Subcommand(name="help", help="shows this list")
 
-SUBCOMMANDS: Final = (STORE, STATUS, HISTORY, HELP)
+SUBCOMMANDS: Final = (STORE, ROTATE, STATUS, HISTORY, HELP)
 
 _BY_NAME: Final = {subcommand.name: subcommand for subcommand in SUBCOMMANDS}
 _READ_AS: Final = _BY_NAME | dict.fromkeys(("?", "-h", "-help", "--help"), HELP)  # no bucket can be called like that

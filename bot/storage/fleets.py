@@ -61,6 +61,11 @@ class Fleets:
         self._clock = clock
         self._holder = uuid4().hex
         self._set_aside = SetAside()
+        self._wake: Callable[[], None] = _leave_to_polling
+
+    def wake_by(self, wake: Callable[[], None]) -> None:
+        """Call this, which must not fail, when one was begun or is to stop."""
+        self._wake = wake
 
     async def propose(self, fleet: Fleet) -> None:
         """Record what a person was shown; what nobody began within a day is forgotten."""
@@ -102,7 +107,9 @@ class Fleets:
             self._chain.append(connection, [_entry(changed, Event.FLEET_STARTED, now, _who(changed, fleet.user_id))])
             return Started.STARTED
 
-        return await self._database.run(start)
+        started = await self._database.run(start)
+        self._wake()
+        return started
 
     async def stop(
         self, fleet: Fleet, *, by: str | None = None, alarm: str | None = None, bucket: str | None = None
@@ -117,7 +124,9 @@ class Fleets:
                 self._chain.append(connection, [_entry(changed, Event.FLEET_STOPPED, self._clock(), who)])
             return changed
 
-        return await self._database.run(stop)
+        stopped = await self._database.run(stop)
+        self._wake()
+        return stopped
 
     async def end(self, fleet: Fleet) -> Fleet | None:
         """Record that nothing of it is left to do, and that this was told; None if it has changed since."""
@@ -184,6 +193,10 @@ class Fleets:
         rows = connection.execute(query).all()
         found = self._set_aside.read_each(rows, lambda row: _read_fleet(row, self._chain.authenticity))
         return found[0] if found else None
+
+
+def _leave_to_polling() -> None:
+    """Do nothing: the process that works on fleets is another one, and looks by itself."""
 
 
 def _read_fleet(row: Row[Any], authenticity: Authenticity) -> Fleet:

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, Final
 from uuid import uuid4
 
-from sqlalchemy import Connection, func, or_, select, update
+from sqlalchemy import Connection, and_, func, or_, select, update
 
 from bot.model.audit import Event
 from bot.model.catalog import BucketKey
@@ -177,6 +177,11 @@ class MintedTokens:
         """Return what may be left of a bucket's tokens at Cloudflare, the oldest first."""
         return await self._read_all(select_left(key))
 
+    async def of_bucket_ever(self, key: BucketKey) -> list[MintedToken]:
+        """Return a bucket's tokens, whatever became of them, the oldest first."""
+        its = _ROW.account_id == key.account_id, _ROW.bucket == key.bucket
+        return await self._read_all(select(MINTED_TOKENS).where(*its).order_by(_ROW.intended_at, _ROW.name))
+
     async def of_submission(self, submission_id: str) -> list[MintedToken]:
         """Return the tokens that were made for a submission, the oldest first."""
         query = select(MINTED_TOKENS).where(_ROW.submission_id == submission_id).order_by(_ROW.intended_at, _ROW.name)
@@ -212,16 +217,12 @@ class MintedTokens:
         known = {state.value: state for state in MintedState if state not in OVER}
         return {known[state]: number for state, number in rows if state in known}
 
-    async def count_made_since(self, since: datetime) -> int:
-        """Return how many tokens may have been made since then."""
-        its = _ROW.account_id == self._account_id, _ROW.intended_at >= since, _ROW.state != MintedState.GONE.value
-        query = select(func.count()).select_from(MINTED_TOKENS).where(*its)
-        return await self._database.run(lambda connection: connection.execute(query).scalar_one())
-
-    async def count_dead_since(self, since: datetime) -> int:
-        """Return how many of the tokens have been deleted since then."""
-        its = _ROW.account_id == self._account_id, _ROW.changed_at >= since, _ROW.state == MintedState.DEAD.value
-        query = select(func.count()).select_from(MINTED_TOKENS).where(*its)
+    async def count_gained_since(self, since: datetime) -> int:
+        """Return how many tokens the account may have more since then: those made, less those deleted."""
+        is_made = and_(_ROW.intended_at >= since, _ROW.state != MintedState.GONE.value)
+        is_deleted = and_(_ROW.changed_at >= since, _ROW.state == MintedState.DEAD.value)
+        its = select(func.count()).select_from(MINTED_TOKENS).where(_ROW.account_id == self._account_id)
+        query = select(its.where(is_made).scalar_subquery() - its.where(is_deleted).scalar_subquery())
         return await self._database.run(lambda connection: connection.execute(query).scalar_one())
 
     async def made_for(self, submission_ids: Collection[str]) -> set[str]:

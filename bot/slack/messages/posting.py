@@ -15,6 +15,7 @@ from bot.model.approval import Request, digest_of
 from bot.model.catalog import BucketKey, StoredCredential
 from bot.model.enabling import MayEnable, nobody_may
 from bot.model.errors import ApprovalChannelUnfit, ApprovalUnposted, SlackRefused, SlackTrouble, SlackUnavailable
+from bot.model.fleet import Count
 from bot.model.memory import Memory
 from bot.model.submission import Pending, Posted, Submission, Way
 from bot.policy.scheduled import Overdue
@@ -23,6 +24,7 @@ from bot.slack.blocks import Json
 from bot.slack.button_values import request_value
 from bot.slack.channels import NO_CHANNEL, Channels, Unfit
 from bot.slack.messages.approval import RedactedRequest, closed_message, request_message
+from bot.slack.messages.fleet_count import fleet_message
 from bot.slack.messages.overdue import overdue_notice
 from bot.slack.messages.redacted import RedactedResult
 from bot.slack.messages.render import broken_notice, expiry_reminder, result_message
@@ -60,6 +62,8 @@ _WHY_BOTH: Final = (
 )
 _CLOSED: Final = Unfit("The bot may not post in this channel.")
 """The channel may read it, but Slack does not let the bot post there."""
+_UNFIT: Final = "channel_unfit"
+"""No word of Slack's: the channel may not read what a fleet does, or no longer."""
 
 _log = structlog.get_logger()
 
@@ -134,6 +138,29 @@ class Poster:
             await self._web.update_message(request.channel_id, request.message_ts, message)
         except SlackRefused as refusal:
             _log.warning("approval_message_not_updated", channel=request.channel_id, slack_error=refusal.slack_error)
+
+    async def post_fleet(self, count: Count) -> str | None:
+        """Post the message that counts, once, and return its `ts`; None if somebody has deleted it.
+
+        Raises SlackRefused where the bot itself may not post: the message is edited, and no other way allows that.
+        """
+        await self._require_fit(count.fleet.channel_id)
+        return await self._post(count.fleet.channel_id, fleet_message(count), f"fleet {count.fleet.id}")
+
+    async def update_fleet(self, count: Count) -> None:
+        """Replace that message, if the channel may still read it."""
+        fleet = count.fleet
+        await self._require_fit(fleet.channel_id)
+        await self._web.update_message(fleet.channel_id, fleet.message_ts or "", fleet_message(count))
+
+    async def tell_fleet_ended(self, count: Count) -> None:
+        """Tell who began it, as a direct message."""
+        await self._post(count.fleet.user_id, fleet_message(count), f"fleet {count.fleet.id} ended")
+
+    async def _require_fit(self, channel_id: str) -> None:
+        unfit = await self._channels.find_problem(channel_id)
+        if unfit is not None:
+            raise SlackRefused(_UNFIT)
 
     async def _post_by_url(self, pending: Pending) -> bool | None:
         """Post where the bot itself may not. A channel that it cannot see was chosen within the last half hour."""
