@@ -7,8 +7,9 @@ from datetime import datetime
 
 from bot import __version__
 from bot.metrics import OTHER
-from bot.model.catalog import CatalogStatus, CredentialStatus
+from bot.model.catalog import CatalogStatus, CredentialStatus, StoredCredential
 from bot.model.finding import Finding, Mark, Part
+from bot.model.known_catalogs import KnownCatalogs
 from bot.model.submission import Task
 from bot.operations.conditions import is_ready
 from bot.operations.gauges import (
@@ -71,8 +72,11 @@ def of_database(
 
     async def read() -> Reading:
         now = clock()
-        figures = await read_figures(database, catalogs, lambda *its: scheduled.replaces(*its, now))
-        return _describe(figures, now)
+
+        def replaces(credential: StoredCredential, known: KnownCatalogs) -> bool:
+            return scheduled.replaces(credential, known, now)
+
+        return _describe(await read_figures(database, catalogs, replaces), now)
 
     return Source(name="database", read=read)
 

@@ -30,9 +30,9 @@ class Scheduled:
 
     def timetable_of(self, credential: StoredCredential, known: KnownCatalogs) -> Timetable | None:
         """Return when this credential is rotated by itself; None if it is not, as one that a person has pasted."""
-        if self.timetable is None or not known.is_ours(credential) or not self._has(credential):
+        if self.timetable is None or not known.is_ours(credential):
             return None
-        return self.timetable
+        return self.timetable if self._has(credential) and known.holds(credential) else None
 
     def find_overdue(self, known: KnownCatalogs, now: datetime) -> Iterator[Overdue]:
         """Yield all that are overdue."""
