@@ -14,11 +14,11 @@ from bot.cloudflare.answers import TokenStatus
 from bot.cloudflare.errors import CloudflareError
 from bot.cloudflare.minter import MintingClient
 from bot.cloudflare.minting_answers import ListedToken
-from bot.cloudflare.minting_errors import SecondInstallation
+from bot.cloudflare.minting_errors import SecondInstallation, TokenNotOurs
 from bot.metrics import CHANGED_BY_HAND, Metrics
 from bot.model.errors import BotError
 from bot.model.minted import OVER, SETTLE_AFTER, MintedState, MintedToken, MintingLease
-from bot.model.token_name import Scope
+from bot.model.token_name import TRIAL, Scope, TokenName
 from bot.rotation.quota import Quota
 from bot.storage.installations import Installations
 from bot.storage.minted_tokens import MintedTokens
@@ -103,9 +103,8 @@ class Housekeeping:
         asked_at = self._clock()
         found = await self._cloudflare.list_bots()
         mark = self._cloudflare.installation
-        self._tell_of_others(
-            {each.name.installation: each.name.bucket for each in found if not each.name.is_ours(mark)}
-        )
+        others = (each.name for each in found if each.name.installation not in (mark, TRIAL))
+        self._tell_of_others({name.installation: name.bucket for name in others})
         listed = {str(each.name): each for each in found if each.name.is_ours(mark)}
         known = {token.name: token for token in await self._tokens.all_left()}
         unknown = {token.name: token for token in await self._tokens.named(listed.keys() - known.keys())}
@@ -123,8 +122,13 @@ class Housekeeping:
     async def _settle(
         self, lease: MintingLease, token: MintedToken, seen: ListedToken | None, asked_at: datetime
     ) -> None:
-        """Bring a row to what Cloudflare says, if it had the time to know."""
+        """Bring a row to what Cloudflare says, if it had the time to know.
+
+        A list of several pages may miss a token, since others are deleted meanwhile: so it is asked for by itself.
+        """
         if token.state is MintedState.LOST and token.due_at <= asked_at:
+            name = TokenName.parse(token.name)
+            seen = seen or (await self._cloudflare.find(name) if name else None)
             gone = replace(token, state=MintedState.GONE)
             await self._tokens.change(token, _as_found(token, seen, asked_at) if seen else gone, lease=lease)
         elif seen is None and self._is_expired(token, asked_at):
@@ -134,6 +138,12 @@ class Housekeeping:
 
     async def _require_alive(self, lease: MintingLease, token: MintedToken, seen: ListedToken | None) -> None:
         """Tell people of a token that is in use and that somebody else has deleted or disabled."""
+        name = TokenName.parse(token.name)
+        if seen is None and token.token_id and name:
+            try:
+                seen = await self._cloudflare.get(token.token_id, name)
+            except TokenNotOurs:  # somebody renamed it, and it works
+                return
         if seen is None:
             _log.critical("token_revoked_by_hand", bucket=token.key.bucket, name=token.name, fix=_FIX)
             self._metrics.count(CHANGED_BY_HAND, "deleted")
