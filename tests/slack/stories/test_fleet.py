@@ -18,7 +18,7 @@ from bot.storage.installations import Installations
 from bot.storage.minted_rows import add_token
 from bot.storage.schema import AUDIT
 from bot.storage.sqlite import SqliteDatabase
-from tests.desk import ADA, BUCKET, GRACE, MALLORY, PARTNER, PLATFORM, Desk, ask, shown_in
+from tests.desk import ADA, BUCKET, GRACE, MALLORY, PARTNER, PLATFORM, Desk, ask
 from tests.make import ACCOUNT, AUTHENTICITY, CHAIN, make_key, make_new_submission
 
 ROTATES = Rule(name="rotate", who=People(users=frozenset({ADA, GRACE})), verbs=frozenset(Verb))
@@ -170,7 +170,7 @@ async def test_what_a_person_may_not_see_is_not_named(house: Desk) -> None:
     ],
 )
 async def test_the_quota_decides(
-    house: Desk, database: SqliteDatabase, tokens: int | None, words: str, has_button: bool
+    house: Desk, database: SqliteDatabase, tokens: int | None, words: str, *, has_button: bool
 ) -> None:
     """Before anything begins, with the sum written out."""
     if tokens is None:
@@ -218,7 +218,7 @@ async def test_a_group_message_is_no_place_for_it(house: Desk) -> None:
     """Nobody knows who reads it; nor is a direct message, where nobody else would."""
     command = house.slack.make_command(ADA, PLATFORM, "/r2-credential rotate team-*")
     answer = await house.slack.transport.deliver("slash_commands", command | {"channel_name": "mpdm-ada--grace-1"})
-    assert "in a channel only" in shown_in(answer.body or {})
+    assert "in a channel only" in answer.text
 
 
 async def test_too_many_are_refused(house: Desk) -> None:
