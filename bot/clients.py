@@ -30,9 +30,14 @@ def cloudflare_client(
     metrics: Metrics,
     right_of_way: RightOfWay | None = None,
 ) -> CloudflareClient:
-    """Return a client with the bot's own credentials."""
-    if settings.cloudflare_api_token is not None:
-        auth: ApiToken | ApiKey = ApiToken(token=settings.cloudflare_api_token)
+    """Return a client with the bot's own credentials.
+
+    A minter has none: its client asks only with other tokens, such as one that it has just created.
+    """
+    has_own = has_own_credentials(settings)
+    token = settings.cloudflare_api_token if has_own else settings.cloudflare_minting_token
+    if token is not None:
+        auth: ApiToken | ApiKey = ApiToken(token=token)
     else:
         auth = ApiKey(email=settings.cloudflare_email or "", key=settings.cloudflare_api_key or Secret(""))
     return CloudflareClient(
@@ -46,6 +51,11 @@ def cloudflare_client(
         metrics=metrics,
         right_of_way=right_of_way,
     )
+
+
+def has_own_credentials(settings: Settings) -> bool:
+    """Return whether this process may write catalogs, with credentials of the bot's own."""
+    return settings.cloudflare_api_token is not None or settings.cloudflare_api_key is not None
 
 
 def minting_client(  # noqa: PLR0913 - all by name

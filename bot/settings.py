@@ -26,6 +26,7 @@ from bot.network import DIRECT, PROXIES, Network, find_unused
 from bot.setting_names import find_misspelt_names, find_unknown_names, with_files
 from bot.setting_problems import find_problems_of_fields, find_problems_together
 from bot.setting_rotation import (
+    DEFAULT_EVERY,
     DEFAULT_GRACE,
     DEFAULT_QUOTA,
     EVERY,
@@ -254,7 +255,7 @@ class Settings(DatabaseSettings):
     max_token_lifetime: Annotated[timedelta | None, BeforeValidator(parse_lifetime)] = Field(
         None, alias="R2_CREDENTIAL_MAX_TOKEN_LIFETIME"
     )
-    rotate_every: Annotated[timedelta | None, BeforeValidator(parse_interval)] = Field(None, alias=EVERY)
+    rotate_every: Annotated[timedelta | None, BeforeValidator(parse_interval)] = Field(DEFAULT_EVERY, alias=EVERY)
     rotate_buckets: Annotated[tuple[str, ...], list_of(bucket_globs.find_slip, any_without="bucket")] = Field(
         (), alias="R2_CREDENTIAL_ROTATE_BUCKETS"
     )

@@ -1,18 +1,32 @@
 """Reaches the fake Cloudflare without a socket, so that its time can be virtual."""
 
+from datetime import datetime
+from typing import Protocol
 from urllib.parse import parse_qsl
 
 import httpx
 from aiohttp import web
 
-from bot.sandbox.cloudflare import FakeCloudflare, ReceivedRequest
+from bot.sandbox.cloudflare import ReceivedRequest
 from bot.sandbox.failures import Dropped
+
+
+class Server(Protocol):
+    """What the fake Cloudflare is to its callers."""
+
+    def now(self) -> datetime:
+        """Return the time there."""
+        ...
+
+    async def respond(self, received: ReceivedRequest) -> web.Response:
+        """Answer a request, or raise Dropped."""
+        ...
 
 
 class InMemory(httpx.AsyncBaseTransport):
     """Hands each request to the fake Cloudflare, and tells httpx's trace when the headers would go out."""
 
-    def __init__(self, server: FakeCloudflare) -> None:
+    def __init__(self, server: Server) -> None:
         self._server = server
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:

@@ -67,10 +67,11 @@ def problems(load: Load, variables: dict[str, str], role: Role = Role.ALL) -> li
 
 
 def test_nothing_is_rotated_unless_it_is_asked_for(load: Load) -> None:
-    """There is no minting token and no schedule; the rest has the documented defaults."""
+    """There is no minting token; the rest has the documented defaults, the schedule for what a person has begun."""
     settings = load(GOOD).settings
 
-    assert (settings.cloudflare_minting_token, settings.rotate_every, settings.rotate_buckets) == (None, None, ())
+    assert (settings.cloudflare_minting_token, settings.rotate_buckets) == (None, ())
+    assert settings.rotate_every == timedelta(days=30)
     assert (settings.rotate_grace, settings.rotate_scope) == (timedelta(hours=1), Scope.BUCKET)
     assert settings.rotate_quota == 500
 

@@ -6,6 +6,7 @@ installation created them, for the buckets that it serves; an id comes from a si
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 from typing import Final
 
 import httpx
@@ -43,6 +44,19 @@ _PER_PAGE: Final = 50
 """The most that Cloudflare takes; the fewest is 5."""
 _MOST_PAGES: Final = 200
 _SECRET_NAMES: Final = ("value",)
+
+
+class NameFilter(StrEnum):
+    """What `?name=` does to a list: no document says."""
+
+    PART = "part"
+    """It takes a part of a name."""
+    WHOLE = "whole"
+    """It takes whole names only."""
+    IGNORED = "ignored"
+    """All tokens are listed, whatever it says."""
+    BROKEN = "broken"
+    """It does not find a token that is there."""
 
 
 class MintingClient:
@@ -141,6 +155,15 @@ class MintingClient:
             self._filters_by_part = False
         return found
 
+    async def examine_filter(self, name: TokenName, turn: Turn | None = None) -> NameFilter:
+        """Find out what the filter of lists does, with the name of a token that is listed."""
+        self._require_ours(name)
+        if await self._is_listed(str(TokenName.new(self.installation, name.bucket)), turn):
+            return NameFilter.IGNORED
+        if await self._is_listed(APPLICATION, turn):
+            return NameFilter.PART
+        return NameFilter.WHOLE if await self._is_listed(str(name), turn) else NameFilter.BROKEN
+
     async def count_all(self, turn: Turn | None = None) -> int:
         """Return how many tokens the account has, of anybody, without the expired ones: for the quota."""
         answer, _ = await self._exchange.send("GET", self._path, query={"page": "1", "per_page": "5"}, turn=turn)
@@ -170,9 +193,12 @@ class MintingClient:
     ) -> bool:
         """Disable a token, or enable it again; False if it is gone. Its value stays the same.
 
-        The change replaces all of the token, so `scope` and `expires_at` are those with which it was created.
+        The change replaces all of the token, so `scope` and `expires_at` are those with which it was created. It would
+        also replace the name: so Cloudflare is asked first whose the id is (see `delete`).
         """
         path = self._path_of(token_id, name)
+        if await self.get(token_id, name, turn) is None:
+            return False
         status = TokenStatus.ACTIVE if is_active else TokenStatus.DISABLED
         body = Body({**self._describe(name, scope, expires_at), "status": status.value}, may_send)
         try:
@@ -187,8 +213,14 @@ class MintingClient:
         return True
 
     async def delete(self, token_id: str, name: TokenName, may_send: MaySend, turn: Turn | None = None) -> bool:
-        """Delete a token for good; False if it was gone already."""
+        """Delete a token for good; False if it was gone already.
+
+        A gateway that is taken over has the key that signs rows: one with a foreign token's id would be authentic. So
+        what Cloudflare calls the id decides, and not the row.
+        """
         path = self._path_of(token_id, name)
+        if await self.get(token_id, name, turn) is None:
+            return False
         try:
             await self._exchange.send("DELETE", path, turn=turn, cargo=Fence(may_send))
         except MintingRefused as refused:
@@ -225,6 +257,12 @@ class MintingClient:
                     yield token
             if size < _PER_PAGE:
                 return
+
+    async def _is_listed(self, name: str, turn: Turn | None) -> bool:
+        """Return whether anything at all is listed under this name."""
+        query = {"page": "1", "per_page": "5", "include_expired": "true", "name": name}
+        _, size = parse_page(*await self._exchange.send("GET", self._path, query=query, turn=turn))
+        return size > 0
 
     def _describe(self, name: TokenName, scope: Scope, expires_at: datetime) -> dict[str, object]:
         return {

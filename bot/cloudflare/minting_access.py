@@ -137,4 +137,4 @@ def _say(error: CloudflareError) -> str:
     if error.why is not None:
         return f"Cloudflare gives no answer: {error.why.because}"
     said = error.told.waiting if isinstance(error, Transient) else error.cause
-    return said.partition("; ")[0].rstrip(".")
+    return f"{said[:1].lower()}{said[1:]}".partition("; ")[0].rstrip(".")

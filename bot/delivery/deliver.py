@@ -25,6 +25,7 @@ from bot.delivery.kept import KeptMoves
 from bot.delivery.opener import Opener
 from bot.delivery.overtaking import Overtaken, until_overtaken
 from bot.delivery.plan import PLANS, Plan
+from bot.delivery.repeated import is_repeated
 from bot.delivery.report import Poster, Report
 from bot.delivery.retry import Retry
 from bot.delivery.schedule import WRITES, schedule, urgency_of
@@ -110,7 +111,7 @@ class Delivery:
         self._clock = clock
         self._look_every = look_every
         self._retry = Retry(clock, jitter)
-        self._report = Report(poster, clock, asking.close, self._metrics)
+        self._report = Report(poster, clock, asking.close, self._metrics, partial(is_repeated, catalogs))
         tools = Tools(
             gate=gate,
             cloudflare=cloudflare,

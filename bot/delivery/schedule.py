@@ -23,8 +23,9 @@ _ALWAYS: Final = datetime.min.replace(tzinfo=UTC)
 
 
 def urgency_of(submission: Submission) -> Urgency:
-    """Return how urgent its requests are; those of a fleet let everyone else's writes go first."""
-    return Urgency.BULK if origin_of(submission.id) is Origin.FLEET else URGENCIES[submission.task]
+    """Return how urgent its requests are; those of a fleet or of the schedule let everyone else's writes go first."""
+    is_one_of_many = origin_of(submission.id) in (Origin.FLEET, Origin.SCHEDULE)
+    return Urgency.BULK if is_one_of_many else URGENCIES[submission.task]
 
 
 def schedule(work: Sequence[Pending], open_from: Mapping[Urgency, datetime]) -> list[tuple[Pending, datetime]]:

@@ -107,7 +107,7 @@ def find_in_standing(standing: Standing | None, now: datetime) -> Finding:
 
 
 def _find_vain_schedule(settings: Settings) -> list[Finding]:
-    if settings.rotate_every is None:
+    if settings.rotate_every is None or "rotate_every" not in settings.model_fields_set:
         return []
     fix = f"unset {_EVERY}, or grant the verb rotate and set {_TOKEN}"
     return [_doubt("schedule_without_rotation", f"{_EVERY} is set, but rotation is off", _EVERY, fix)]

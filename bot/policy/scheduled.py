@@ -28,11 +28,6 @@ class Scheduled:
     globs: tuple[str, ...]
     rules: Callable[[], Sequence[Rule]]
 
-    @property
-    def is_granted(self) -> bool:
-        """Whether a rule grants `rotate` at all; else rotation is off, whatever else is set."""
-        return any(Verb.ROTATE in rule.verbs for rule in self.rules())
-
     def timetable_of(self, credential: StoredCredential, known: KnownCatalogs) -> Timetable | None:
         """Return when this credential is rotated by itself; None if it is not, as one that a person has pasted."""
         if self.timetable is None or not known.is_ours(credential) or not self._has(credential):

@@ -14,6 +14,7 @@ from bot.metrics import Metrics
 from bot.model.clock import SteadyClock, steady_clock
 from bot.model.clock_comparison import ClockComparison
 from bot.model.right_of_way import RightOfWay
+from bot.model.timetable import Timetable
 from bot.operations.changes import count_endings, log_change
 from bot.operations.clock_watch import ClockWatch
 from bot.operations.conditions import Conditions, is_ready
@@ -24,6 +25,7 @@ from bot.operations.ports import open_ports
 from bot.operations.server import Server
 from bot.operations.sources import of_audit, of_database, of_process
 from bot.operations.start_report import describe_start
+from bot.policy.scheduled import Scheduled
 from bot.settings import Settings
 from bot.storage.audit_watch import AuditWatch
 from bot.storage.chain_start import HEAD_FILE
@@ -62,6 +64,16 @@ class Base:
     def keep_running(self, work: Coroutine[Any, Any, None]) -> None:
         """Run a background task until the bot stops."""
         self.background.append(asyncio.create_task(work))
+
+    @property
+    def scheduled(self) -> Scheduled:
+        """Which credentials are rotated by themselves, and when."""
+        every = self.settings.rotate_every
+        return Scheduled(
+            timetable=None if every is None else Timetable(every=every),
+            globs=self.settings.rotate_buckets,
+            rules=lambda: self.policy.rules,
+        )
 
     async def settle(self) -> None:
         """Settle whether the database was restored. What is to be told of it must watch the submissions by then."""

@@ -119,7 +119,7 @@ def _minter(base: Base, cloudflare: MintingClient, installations: Installations,
         tokens=tokens,
         scope=settings.rotate_scope,
         sealing_key=lambda: store.sealing.sealing_key,
-        lifetime=Lifetime(every=settings.rotate_every, rules=lambda: base.policy.rules),
+        lifetime=Lifetime(every=settings.rotate_every, rules=lambda: base.policy.rules, globs=settings.rotate_buckets),
         quota=quota,
         clock=clock,
     )

@@ -16,13 +16,15 @@ from bot.delivery.run_inline import InlineDispatcher
 from bot.model.catalog import BucketKey
 from bot.operations.audit_webhook import AuditWebhook, Receiver, of_audit_webhook
 from bot.operations.checks import jobs_check
-from bot.operations.housekeeping import keep_house, keep_house_forever
+from bot.operations.housekeeping import KeepHouse, keep_house, keep_house_forever
 from bot.operations.sources import of_pace
 from bot.policy.rules import Verb, grants
 from bot.roles.base import Base, pace_of
 from bot.roles.fleet import start_fleets
+from bot.roles.minter import installations_of
 from bot.roles.slack_side import SlackSide
 from bot.rotation.bucket_work import BucketWork
+from bot.rotation.schedule import RotationSchedule
 from bot.rotation.slot_test import SlotTests
 from bot.sealing.hpke import KeyRing
 from bot.slack.messages.posting import Poster
@@ -73,18 +75,20 @@ async def start_worker(
         base.settings.expiry_reminders,
         serves=side.gate.serves,
         is_authentic=store.submissions.is_stored_by_the_bot,
+        scheduled=base.scheduled,
     )
     start_fleets(base, fleets, tokens, poster)
+    keep = partial(keep_house, store, watch, _schedule(base, side, tokens))
     if base.settings.audit_webhook is not None:
         _send_audit(base, base.settings.audit_webhook)
     if base.settings.postgres_url is not None:
-        return _run_jobs(base, base.settings.postgres_url.reveal(), tokens, delivery, keeper, watch)
+        return _run_jobs(base, base.settings.postgres_url.reveal(), tokens, delivery, keeper, keep)
     dispatcher = InlineDispatcher(delivery, partial(_find_unfinished, store, tokens), store.clock)
     store.submissions.wake_by(dispatcher.dispatch)
     stack.push_async_callback(dispatcher.stop)
     await dispatcher.start()
     base.keep_running(keeper.run())
-    base.keep_running(keep_house_forever(store, watch))
+    base.keep_running(keep_house_forever(keep))
     return keeper
 
 
@@ -112,6 +116,21 @@ def _delivery(base: Base, side: SlackSide, cloudflare: CloudflareClient, key_rin
     )
 
 
+def _schedule(base: Base, side: SlackSide, tokens: MintedTokens) -> RotationSchedule:
+    store = base.store
+    return RotationSchedule(
+        scheduled=base.scheduled,
+        catalogs=store.catalogs,
+        submissions=store.submissions,
+        tokens=tokens,
+        installations=installations_of(base),
+        is_authentic=store.submissions.is_stored_by_the_bot,
+        team_id=side.gate.home.team_id,
+        ttl=base.settings.ttl,
+        clock=store.clock,
+    )
+
+
 def _rotates(base: Base) -> bool:
     """Return whether any rule lets anyone rotate; which process makes the tokens does not matter here."""
     return grants(base.policy.rules, Verb.ROTATE)
@@ -128,7 +147,7 @@ async def _find_overdue(store: Store, tokens: MintedTokens, due_before: datetime
 
 
 def _run_jobs(  # noqa: PLR0913, PLR0917 - what `start_worker` has built
-    base: Base, url: str, tokens: MintedTokens, delivery: BucketWork, keeper: SnapshotKeeper, watch: CredentialWatch
+    base: Base, url: str, tokens: MintedTokens, delivery: BucketWork, keeper: SnapshotKeeper, keep: KeepHouse
 ) -> Refresher:
     from bot.delivery.run_jobs import JobRunner  # noqa: PLC0415 - the extra "postgres"
 
@@ -140,7 +159,7 @@ def _run_jobs(  # noqa: PLR0913, PLR0917 - what `start_worker` has built
         find_overdue=partial(_find_overdue, store, tokens),
         delivery=delivery,
         refresh_catalogs=lambda tests: keeper.refresh_unless_fresh(tests=tests),
-        keep_house=lambda: keep_house(store, watch),
+        keep_house=keep,
         clock=store.clock,
     )
     base.conditions.add(jobs_check(lambda: runner.is_working))

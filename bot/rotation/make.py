@@ -148,12 +148,13 @@ class Making:
         await self._tokens.change(token, failed, lease=work.lease)
         _log.warning("token_not_minted", bucket=token.key.bucket, name=token.name, state=state.value, error=str(error))
 
-    async def _after(self, waiting: Pending, error: CloudflareError | TokenNotOurs) -> None:
+    async def _after(self, waiting: Pending, error: BotError) -> None:
         """Say why it takes longer, or end the submission: its delivery reports that."""
         submission, now = waiting.submission, self._clock()
-        if isinstance(error, CloudflareError) and error.retryable:
+        if error.retryable:
             tries, _ = self._tried.get(submission.id) or (0, now)
-            pause = error.retry_after or min(timedelta(seconds=2 ** min(tries, _MOST_DOUBLINGS)), _LONGEST_PAUSE)
+            asked = error.retry_after if isinstance(error, CloudflareError) else None
+            pause = asked or min(timedelta(seconds=2 ** min(tries, _MOST_DOUBLINGS)), _LONGEST_PAUSE)
             self._note_tried(waiting, now + pause)
             await self._tokens.note_waiting(waiting, wait(submission, submission.expires_at, error, Changes()))
             return

@@ -89,8 +89,6 @@ def build_form(
     `offers_direct`: whether the person may choose a direct message; else a channel is required. The block ids are the
     same in every form: when an open form is updated, Slack keeps what was typed by those ids.
     """
-    reason_hint = f"{_REASON_NEEDED} {_REASON_HINT}" if remarks.needs_reason else _REASON_HINT
-    bucket = _bucket_element(filling.key.bucket if filling.key else "", catalogs)
     return {
         "type": "modal",
         "callback_id": CALLBACK_ID,
@@ -100,16 +98,37 @@ def build_form(
         "close": plain("Cancel"),
         "blocks": [
             section(_INTRODUCTION if remarks.known else f"{_INTRODUCTION} {_REPLACES}"),
-            _input(BUCKET_BLOCK, "Bucket", bucket, hint=_BUCKET_HINT) | _dispatch(bucket),
+            bucket_input(BUCKET_ACTION, filling, catalogs),
             *remarks.known,
             _input(TOKEN_BLOCK, "Cloudflare API token", _TOKEN_ELEMENT, hint=_PASTE_HINT),
             *remarks.token,
-            _input(CHANNEL_BLOCK, "Post the result to", _channel_element(filling.channel_id), optional=offers_direct),
-            *([_direct_input(is_ticked=filling.channel_id == DIRECT)] if offers_direct else []),
-            _input(REASON_BLOCK, "Reason", _reason_element(filling.reason), hint=reason_hint, optional=True),
-            _input(CHECK_BLOCK, "Try it first", _check_element(is_ticked=filling.check_only), optional=True),
+            *result_inputs(filling, offers_direct=offers_direct, needs_reason=remarks.needs_reason),
+            check_input(_CHECK_WORDS, is_ticked=filling.check_only),
         ],
     }
+
+
+def bucket_input(action_id: str, filling: Filling, catalogs: Iterable[Catalog] | None) -> Json:
+    """Return the field for the bucket; one of several options is reported at once when it is chosen."""
+    bucket = _bucket_element(action_id, filling.key.bucket if filling.key else "", catalogs)
+    return _input(BUCKET_BLOCK, "Bucket", bucket, hint=_BUCKET_HINT) | _dispatch(bucket)
+
+
+def result_inputs(filling: Filling, *, offers_direct: bool, needs_reason: bool) -> list[Json]:
+    """Return the fields that say where the result goes, and why it is done."""
+    reason_hint = f"{_REASON_NEEDED} {_REASON_HINT}" if needs_reason else _REASON_HINT
+    return [
+        _input(CHANNEL_BLOCK, "Post the result to", _channel_element(filling.channel_id), optional=offers_direct),
+        *([_direct_input(is_ticked=filling.channel_id == DIRECT)] if offers_direct else []),
+        _input(REASON_BLOCK, "Reason", _reason_element(filling.reason), hint=reason_hint, optional=True),
+    ]
+
+
+def check_input(words: tuple[str, str], *, is_ticked: bool) -> Json:
+    """Return the checkbox that changes nothing if ticked; `words` are its text and its description."""
+    option = _option(words[0], CHECK_BLOCK, words[1])
+    element = _tick_element(CHECK_BLOCK, option, is_ticked=is_ticked)
+    return _input(CHECK_BLOCK, "Try it first", element, optional=True)
 
 
 def build_options(names: Sequence[str], find: Callable[[str], Catalog], query: str) -> list[Json]:
@@ -165,9 +184,10 @@ def check_token(pasted: PastedToken) -> str | None:
     return f"This looks like {pasted.looks_like}. {problem.user_message}" if pasted.looks_like else problem.user_message
 
 
-def form_error(problem: str) -> Json:
-    """Return the answer to a Submit that shows an error and leaves the form as it is."""
-    return {"response_action": "errors", "errors": {TOKEN_BLOCK: problem}}
+def form_error(problem: str, callback_id: str = CALLBACK_ID) -> Json:
+    """Return the answer to a Submit that shows an error and leaves the form as it is: only this one has a token."""
+    block = TOKEN_BLOCK if callback_id == CALLBACK_ID else BUCKET_BLOCK
+    return {"response_action": "errors", "errors": {block: problem}}
 
 
 def check_reason(reason: str, *, is_needed: bool = False) -> str | None:
@@ -217,6 +237,7 @@ _MASKED_OPTION: Final = "This looked like a token, which does not belong here. R
 _NO_BUCKET_NAME: Final = (
     "A bucket name has 3 to 63 characters: a-z, 0-9 and hyphens, with no hyphen at the beginning or the end."
 )
+_CHECK_WORDS: Final = ("Check only, change nothing", "Runs every check before the write; erases the token")
 _CREDENTIAL_WORDS: Final = {
     CredentialStatus.VALID: "Credential works: it will be replaced",
     CredentialStatus.INVALID: "Credential does not work: it will be replaced",
@@ -246,13 +267,13 @@ _REASON_ELEMENT: Final[Json] = {
 }
 
 
-def _bucket_element(bucket: str, catalogs: Iterable[Catalog] | None) -> Json:
+def _bucket_element(action_id: str, bucket: str, catalogs: Iterable[Catalog] | None) -> Json:
     if catalogs is None:
-        element: Json = {"type": "plain_text_input", "action_id": BUCKET_ACTION, "max_length": 63}
+        element: Json = {"type": "plain_text_input", "action_id": action_id, "max_length": 63}
         return element | ({"initial_value": bucket} if bucket else {})
     element = {
         "type": "external_select",
-        "action_id": BUCKET_ACTION,
+        "action_id": action_id,
         "min_query_length": 0,
         "placeholder": plain("Type to search"),
     }
@@ -282,11 +303,6 @@ def _direct_input(*, is_ticked: bool) -> Json:
 
 def _reason_element(reason: str) -> Json:
     return _REASON_ELEMENT | ({"initial_value": reason} if reason else {})
-
-
-def _check_element(*, is_ticked: bool) -> Json:
-    option = _option("Check only, change nothing", CHECK_BLOCK, "Runs every check before the write; erases the token")
-    return _tick_element(CHECK_BLOCK, option, is_ticked=is_ticked)
 
 
 def _tick_element(action_id: str, option: Json, *, is_ticked: bool) -> Json:

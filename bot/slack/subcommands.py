@@ -27,16 +27,16 @@ class Subcommand:
 STORE: Final = Subcommand(
     name="store", argument="BUCKET", help="does the same, also for a bucket that has the name of a command"
 )
+ROTATE: Final = Subcommand(
+    name="rotate",
+    argument="[BUCKET]",
+    help="has the bot make and store a new token that nobody sees; `team-*`, several names or `--all` do many",
+    takes_many=True,
+)
 STATUS: Final = Subcommand(
     name="status", argument="[BUCKET]", help="shows which catalogs have a working credential, or one of them"
 )
 HISTORY: Final = Subcommand(name="history", argument="[BUCKET]", help="shows what was submitted, for all or for one")
-ROTATE: Final = Subcommand(
-    name="rotate",
-    argument="BUCKET",
-    help="replaces the credential by one that nobody sees; `team-*`, several names and `--all` do many at once",
-    takes_many=True,
-)
 HELP: Final = Subcommand(name="help", help="shows this list")
 
 SUBCOMMANDS: Final = (STORE, ROTATE, STATUS, HISTORY, HELP)

@@ -289,8 +289,13 @@ def _why_not(connection: Connection, new: NewSubmission, nonce: str, opened_in: 
 
 
 def _accept_again(connection: Connection, signed: _Signed) -> Acceptance:
-    """Record a second Submit of the same view, unless it was sent first and merely arrived later."""
+    """Record a second Submit of the same view, unless it was sent first and merely arrived later.
+
+    A rotation brings no token that could be a better one, and one may be on its way to it: the first Submit stands.
+    """
     new = signed.new
+    if new.task is Task.ROTATE:
+        return Acceptance(verdict=Verdict.ALREADY_UNDER_WAY, submission=_find_recorded(connection, new))
     first = connection.execute(select(SUBMISSIONS).where(_is_same_form(new)).with_for_update()).one()
     its_time, first_time = (signed.place.sent_at, new.accepted_at), (SUBMISSIONS.c.sent_at, SUBMISSIONS.c.accepted_at)
     is_it = and_(_is_same_form(new), tuple_(*first_time) <= its_time)

@@ -175,22 +175,19 @@ def _read_news(connection: Connection, account_id: str, since: int | None) -> _N
     buckets = None if since is None else _find_changed(connection, account_id, since)
     if buckets is not None and not buckets:
         return _News(number, database_id, refreshed_at, tested_at, buckets)
-    rows = (_read_rows(connection, table, account_id, buckets) for table in (CATALOGS, CREDENTIALS))
-    proven = _read_rows(connection, MINTED_TOKENS, account_id, buckets, _PROVEN)
-    failures = _read_rows(connection, ROTATION_FAILURES, account_id, buckets)
-    return _News(number, database_id, refreshed_at, tested_at, buckets, *rows, proven, failures)
+    catalogs, credentials, failures = (
+        _read_rows(connection, select(table), table, account_id, buckets)
+        for table in (CATALOGS, CREDENTIALS, ROTATION_FAILURES)
+    )
+    proven = _read_rows(connection, _PROVEN, MINTED_TOKENS, account_id, buckets)
+    return _News(number, database_id, refreshed_at, tested_at, buckets, catalogs, credentials, proven, failures)
 
 
 def _read_rows(
-    connection: Connection,
-    table: Table,
-    account_id: str,
-    buckets: Sequence[str] | None,
-    query: Select[Any] | None = None,
+    connection: Connection, query: Select[Any], table: Table, account_id: str, buckets: Sequence[str] | None
 ) -> Sequence[Row[Any]]:
     some = [] if buckets is None else [table.c.bucket.in_(buckets)]
-    rows = select(table) if query is None else query
-    return connection.execute(rows.where(table.c.account_id == account_id, *some)).all()
+    return connection.execute(query.where(table.c.account_id == account_id, *some)).all()
 
 
 def _find_changed(connection: Connection, account_id: str, since: int) -> Sequence[str] | None:

@@ -177,6 +177,11 @@ class MintedTokens:
         """Return what may be left of a bucket's tokens at Cloudflare, the oldest first."""
         return await self._read_all(select_left(key))
 
+    async def of_bucket_ever(self, key: BucketKey) -> list[MintedToken]:
+        """Return a bucket's tokens, whatever became of them, the oldest first."""
+        its = _ROW.account_id == key.account_id, _ROW.bucket == key.bucket
+        return await self._read_all(select(MINTED_TOKENS).where(*its).order_by(_ROW.intended_at, _ROW.name))
+
     async def of_submission(self, submission_id: str) -> list[MintedToken]:
         """Return the tokens that were made for a submission, the oldest first."""
         query = select(MINTED_TOKENS).where(_ROW.submission_id == submission_id).order_by(_ROW.intended_at, _ROW.name)

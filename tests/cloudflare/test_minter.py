@@ -145,6 +145,12 @@ def _ok(result: object, **more: object) -> httpx.Response:
     return httpx.Response(200, json={"success": True, "errors": [], "messages": [], "result": result, **more})
 
 
+def _there(answer: httpx.Response) -> Handler:
+    """Return what says that the token is there, and to a change, this."""
+    token = {"id": ID, "name": str(NAME), "status": "active"}
+    return lambda request: _ok(token) if request.method == "GET" else copy.copy(answer)
+
+
 async def test_the_life_of_a_token(server: FakeCloudflare, client: MintingClient) -> None:
     """Created, found, disabled, enabled and deleted; each end is told apart from its absence."""
     minted = await _create(client)
@@ -222,9 +228,11 @@ async def test_requests_are_those_of_the_official_sdk(server: FakeCloudflare, cl
         created = await tokens.create(**account, **described)
         await tokens.list(**account, page=1, per_page=50, include_expired=True, extra_query={"name": str(NAME)})
         await tokens.get(created.id, **account)
+        await tokens.get(created.id, **account)
         await tokens.update(created.id, **account, **described, status="disabled")
         await tokens.permission_groups.list(**account)
         await tokens.verify(**account)
+        await tokens.get(created.id, **account)
         await tokens.delete(created.id, **account)
         theirs = [_essence(request, created.id, minted.id) for request in server.requests]
     assert ours == theirs
@@ -233,6 +241,25 @@ async def test_requests_are_those_of_the_official_sdk(server: FakeCloudflare, cl
 def _essence(request: Any, *ids: str) -> object:  # noqa: ANN401 - ReceivedRequest
     path = request.path.replace(*ids) if ids else request.path
     return request.method, path, dict(request.query), json.loads(request.body or b"null")
+
+
+@pytest.mark.parametrize("foreign", ["terraform", str(FOREIGN), f"{NAME} 2", str(NAME).upper()])
+async def test_a_row_with_the_id_of_a_foreign_token_changes_nothing(
+    server: FakeCloudflare, client: MintingClient, foreign: str
+) -> None:
+    """A gateway that is taken over can sign such a row. A change would give the token our name, and then delete it."""
+    victim = server.tokens.add(foreign, [], EXPIRES)
+    calls: list[Callable[[], Awaitable[object]]] = [
+        lambda: client.set_status(victim.id, NAME, Scope.BUCKET, EXPIRES, _yes, is_active=False),
+        lambda: client.delete(victim.id, NAME, _yes),
+    ]
+
+    for call in calls:
+        with pytest.raises(TokenNotOurs):
+            await call()
+
+    assert {request.method for request in server.requests} == {"GET"}
+    assert (victim.name, victim.status, victim.is_deleted) == (foreign, "active", False)
 
 
 @pytest.mark.parametrize("name", [FOREIGN, TokenName(installation=MARK, bucket="reserved", random="0" * 10)])
@@ -298,6 +325,19 @@ async def test_tokens_are_listed_whatever_the_filter_does(
     assert found is not None
     assert found.name == names[-1]
     assert len(server.requests) == (1 if name_filter != "ignored" else 3)
+
+
+@pytest.mark.parametrize("name_filter", ["part", "whole", "ignored"])
+async def test_what_the_filter_does_can_be_found_out(
+    server: FakeCloudflare, client: MintingClient, name_filter: NameFilter
+) -> None:
+    """With a token that is listed; for one that is not, nothing is found."""
+    server.tokens.name_filter = name_filter
+    server.tokens.add("somebody's", [])
+    expected = name_filter if name_filter == "ignored" else "broken"
+    assert await client.examine_filter(NAME) == expected
+    await _create(client)
+    assert await client.examine_filter(NAME) == name_filter
 
 
 async def test_a_list_without_tokens_of_the_bots(server: FakeCloudflare, client: MintingClient) -> None:
@@ -538,7 +578,7 @@ async def test_a_lost_lease_sends_nothing(server: FakeCloudflare, client: Mintin
     for call in calls:
         with pytest.raises(LeaseLost):
             await call()
-    assert len(server.requests) == before
+    assert [request.method for request in server.requests[before:]] == ["GET", "GET"]
 
 
 async def test_a_lease_that_is_lost_between_headers_and_body_creates_nothing(
@@ -602,7 +642,7 @@ async def test_what_says_that_a_token_is_gone(make: Make, answer: httpx.Response
 @pytest.mark.parametrize("answer", [_fault(400, 77), _fault(400, 1001)])
 async def test_a_refusal_to_take_back_says_so(make: Make, answer: httpx.Response) -> None:
     """It is no refusal to create."""
-    client = make(lambda _: copy.copy(answer))
+    client = make(_there(answer))
     with pytest.raises(RevocationRefused) as caught:
         await client.set_status(ID, NAME, Scope.BUCKET, EXPIRES, _yes, is_active=False)
     assert caught.value.cloudflare_code in (77, 1001)
@@ -611,7 +651,7 @@ async def test_a_refusal_to_take_back_says_so(make: Make, answer: httpx.Response
 async def test_a_refusal_to_delete_says_so(make: Make) -> None:
     """The token is disabled by then."""
     with pytest.raises(RevocationRefused):
-        await make(lambda _: _fault(400, 77)).delete(ID, NAME, _yes)
+        await make(_there(_fault(400, 77))).delete(ID, NAME, _yes)
 
 
 @pytest.mark.parametrize(
@@ -628,7 +668,7 @@ async def test_a_refusal_to_delete_says_so(make: Make) -> None:
 async def test_a_change_that_is_not_confirmed_is_unclear(make: Make, result: object) -> None:
     """Only an answer about this token with the new status is a success."""
     with pytest.raises(AnswerNotUnderstood) as caught:
-        await make(lambda _: _ok(result)).set_status(ID, NAME, Scope.BUCKET, EXPIRES, _yes, is_active=False)
+        await make(_there(_ok(result))).set_status(ID, NAME, Scope.BUCKET, EXPIRES, _yes, is_active=False)
     assert caught.value.possibly_landed
 
 

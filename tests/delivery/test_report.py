@@ -75,6 +75,20 @@ async def test_a_result_that_a_fleet_counts_has_no_message_of_its_own() -> None:
     assert move == Move(to=State.DENIED, at=NOW, changes=Changes(reported_at=NOW))
 
 
+async def test_what_people_know_already_is_not_posted_again() -> None:
+    """It counts as reported, and the log says why there is no message."""
+    poster = SmallPoster()
+
+    async def is_repeated(submission: Submission) -> bool:
+        return submission is ENDED.submission
+
+    with capture_logs() as log:
+        move = await Report(poster, lambda: NOW, nobody_was_asked, is_repeated=is_repeated).take(ENDED)
+    assert poster.posted == []
+    assert move == Move(to=State.DENIED, at=NOW, changes=Changes(reported_at=NOW))
+    assert log == [{"event": "failure_told_before", "bucket": "lake", "log_level": "info"}]
+
+
 @pytest.mark.parametrize(
     ("since_end", "retry_after", "pause"),
     [

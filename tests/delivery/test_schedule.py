@@ -76,9 +76,9 @@ def test_every_task_has_its_urgency() -> None:
 
 @pytest.mark.parametrize(
     ("submission_id", "urgency"),
-    [("V0MADEUP", Urgency.WRITE), ("schedule.lake.7", Urgency.WRITE), (id_in_fleet("f7", "lake"), Urgency.BULK)],
+    [("V0MADEUP", Urgency.WRITE), ("schedule.lake.7", Urgency.BULK), (id_in_fleet("f7", "lake"), Urgency.BULK)],
 )
-def test_a_fleet_lets_others_go_first(submission_id: str, urgency: Urgency) -> None:
+def test_one_of_many_lets_others_go_first(submission_id: str, urgency: Urgency) -> None:
     """Of 500 rotations none may delay what one person stores."""
     assert urgency_of(make_submission(id=submission_id, task=Task.ROTATE)) is urgency
 

@@ -114,7 +114,7 @@ async def test_a_submit_left_in_the_socket_is_refused_and_the_next_try_accepted(
     await scene.wait_for_result("frozen")
 
     assert (refused.kind, nothing_was_written) == ("errors", True)
-    assert 'Press "Check or store" again' in str(refused.errors)
+    assert "Press the button again" in str(refused.errors)
     assert again.kind == "updated"
     assert scene.cloudflare.stored_token("frozen") == NEW
     assert scene.slack.problems == []

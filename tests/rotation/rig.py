@@ -12,9 +12,10 @@ from typing import Final
 from bot.cloudflare.auth import ApiToken
 from bot.cloudflare.client import CloudflareClient
 from bot.cloudflare.minter import MintingClient
-from bot.cloudflare.pace import LocalPace
+from bot.cloudflare.pace import LocalPace, Pace
 from bot.delivery.asking import Asking
 from bot.delivery.deliver import Delivery
+from bot.delivery.report import Poster
 from bot.model.catalog import BucketKey
 from bot.model.errors import BotError
 from bot.model.minted import MintedToken
@@ -43,6 +44,7 @@ from bot.sandbox.cloudflare import (
 from bot.sealing.hpke import TOKEN, KeyRing, SealingContext, generate_private_key, load_private_keys
 from bot.slack.memberships import Memberships
 from bot.storage.approvals import Approvals
+from bot.storage.audit import AuditChain
 from bot.storage.catalogs import Catalogs
 from bot.storage.database import Database
 from bot.storage.installations import Installations
@@ -50,8 +52,8 @@ from bot.storage.minted_tokens import MintedTokens
 from bot.storage.submissions import Submissions
 from tests.clock import Clock
 from tests.everybody import EVERYBODY
-from tests.in_memory import InMemory
-from tests.make import AUTHENTICITY, CHAIN, NobodyAsked
+from tests.in_memory import InMemory, Server
+from tests.make import CHAIN, NobodyAsked
 
 GRACE: Final = timedelta(hours=1)
 TTL: Final = timedelta(hours=1)
@@ -78,33 +80,45 @@ class Posts:
         return Posted(place="C1", way=Way.CHANNEL)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ways:
+    """The ways of a process to the world."""
+
+    database: Database
+    server: Server
+    poster: Poster
+    pace: Callable[[Clock], Pace] | None = None
+
+
 class Process:
     """A worker and a minter in one process, with memory of their own: another one is another `Process`."""
 
-    def __init__(self, rig: "Rig") -> None:
+    def __init__(self, rig: "Rig", ways: Ways | None = None) -> None:
         self.rig = rig
-        clock, database = rig.clock, rig.database
-        self.submissions = Submissions(database, CHAIN)
+        ways = ways or Ways(database=rig.database, server=rig.fake, poster=rig.posts, pace=LocalPace)
+        clock, database, chain = rig.clock, ways.database, rig.chain
+        authenticity, pace = chain.authenticity, ways.pace
+        self.submissions = Submissions(database, chain)
         self.submissions.watch(rig.changes.append)
         self.tokens = MintedTokens(database, self.submissions, SANDBOX_ACCOUNT_ID, clock)
-        self.installations = Installations(database, AUTHENTICITY, SANDBOX_ACCOUNT_ID, clock)
+        self.installations = Installations(database, authenticity, SANDBOX_ACCOUNT_ID, clock)
         catalogs = Catalogs(database, SANDBOX_ACCOUNT_ID)
         self.cloudflare = CloudflareClient(
             account_id=SANDBOX_ACCOUNT_ID,
             base_url=URL,
             auth=ApiToken(token=Secret(SANDBOX_API_TOKEN)),
-            pace=LocalPace(clock),
-            transport=InMemory(rig.fake),
+            pace=pace and pace(clock),
+            transport=InMemory(ways.server),
         )
         self.minting = MintingClient(
             account_id=SANDBOX_ACCOUNT_ID,
             base_url=URL,
             token=Secret(SANDBOX_MINTING_TOKEN),
-            installation=AUTHENTICITY.installation_mark(),
+            installation=authenticity.installation_mark(),
             serves=lambda _: True,
-            pace=LocalPace(clock),
+            pace=pace and pace(clock),
             clock=clock,
-            transport=InMemory(rig.fake),
+            transport=InMemory(ways.server),
         )
         memberships = Memberships(None, clock)  # type: ignore[arg-type]  # a listed user needs no lookup
         delivery = Delivery(
@@ -113,8 +127,8 @@ class Process:
             cloudflare=self.cloudflare,
             key_ring=KEY_RING,
             gate=Gate([RULE], Home(team_id="T1", enterprise_id=None), memberships, EVERYBODY),
-            poster=rig.posts,
-            asking=Asking(Approvals(database), NobodyAsked(), AUTHENTICITY, clock),
+            poster=ways.poster,
+            asking=Asking(Approvals(database), NobodyAsked(), authenticity, clock),
             clock=clock,
             fresh_token_patience=timedelta(seconds=60),
             jitter=lambda: 1.0,
@@ -172,11 +186,19 @@ class Process:
 class Rig:
     """An account, a database and one process; others can be added."""
 
-    def __init__(self, database: Database, clock: Clock, quota: int = 500) -> None:
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        fake: FakeCloudflare | None = None,
+        chain: AuditChain = CHAIN,
+        quota: int = 500,
+    ) -> None:
         self.quota = quota
         self.database = database
         self.clock = clock
-        self.fake = FakeCloudflare(clock=clock, timer=lambda: clock().timestamp())
+        self.chain = chain
+        self.fake = fake or FakeCloudflare(clock=clock, timer=lambda: clock().timestamp())
         self.posts = Posts()
         self.changes: list[Change] = []
         self.process = Process(self)

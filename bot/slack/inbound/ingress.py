@@ -28,7 +28,7 @@ from bot.model.reference import about, bound_reference
 from bot.model.request_log import start_request
 from bot.model.right_of_way import RightOfWay
 from bot.model.secret import Secret
-from bot.model.submission import PastedToken, SealedResponseUrl, SealedToken
+from bot.model.submission import PastedToken, SealedResponseUrl, SealedToken, Task, TokenKind
 from bot.sealing.hpke import RESPONSE_URL, TOKEN, KeyRing, PublicRing, SealingContext, SealingKey
 from bot.slack import form as modal
 from bot.slack.blocks import Json
@@ -38,6 +38,7 @@ from bot.slack.inbound.payloads import (
     actor_of_interaction,
     installed_team_id,
     name_of,
+    object_of,
     parse_form,
     parse_payload,
     rewrite_reason,
@@ -53,11 +54,11 @@ _TRIGGER: Final = re.compile(r"[0-9]{1,20}\.[0-9]{1,20}\.[0-9a-f]{1,64}")
 """A trigger id comes from Slack, is needed unchanged and never shown, so it is not masked."""
 
 _TOO_LATE: Final = (
-    f'The bot did not answer in time, and it is not known whether this was recorded. Press "{modal.SUBMIT}" again: '
-    "that is safe, nothing is stored twice."
+    "The bot did not answer in time, and it is not known whether this was recorded. Press the button again: that is "
+    "safe, nothing is stored twice."
 )
 _GIVEN_UP: Final = (
-    f'This reached the bot after Slack had given up on it, so it was not accepted. Press "{modal.SUBMIT}" again.'
+    "This reached the bot after Slack had given up on it, so it was not accepted. Press the button again."
 )
 _OF_ANOTHER_APP: Final = "This form belongs to another app, so nothing was sent. Report it to the operator of the bot."
 _COMMAND_TOO_LATE: Final = "The bot did not answer in time. If no form opens, type the command again."
@@ -111,7 +112,7 @@ class Ingress:
         reference = view_id_of(sealed.body) if _is_submit(sealed.body) else ""
         with self._first(sealed.body), about(reference):
             if is_given_up and _is_submit(sealed.body):
-                return _refuse_given_up()
+                return _refuse_given_up(sealed.body)
             if self._owner is not None and self._owner.disowns(sealed.body):
                 return _disown(sealed.body)
             task = self._under_way.start(self._ask_bolt(sealed, received_at, sent_at), reference=reference)
@@ -183,14 +184,17 @@ def seal_payload(
 def _seal(token: str, response_url: str | None, key: SealingKey, context: SealingContext) -> PastedToken:
     trimmed = trim(token)
     kind = classify(trimmed)
-    if kind not in STORABLE:
+    if kind not in STORABLE and context.task != Task.ROTATE:
         return PastedToken(kind=kind, last_four="", sealed=None, looks_like=find_other_secret(trimmed))
     url = key.seal(response_url, replace(context, purpose=RESPONSE_URL)) if response_url else None
+    sealed_url = SealedResponseUrl(url) if url else None
+    if context.task == Task.ROTATE:  # its form has no field for a token: one that a client adds is dropped
+        return PastedToken(kind=TokenKind.EMPTY, last_four="", sealed=None, sealed_response_url=sealed_url)
     return PastedToken(
         kind=kind,
         last_four=trimmed[-4:],
         sealed=SealedToken(key.seal(trimmed, context)),
-        sealed_response_url=SealedResponseUrl(url) if url else None,
+        sealed_response_url=sealed_url,
     )
 
 
@@ -220,16 +224,21 @@ def _is_submit(body: Json) -> bool:
     return body.get("type") == "view_submission"
 
 
-def _refuse_given_up() -> BoltResponse:
+def _form_error(problem: str, body: Json) -> BoltResponse:
+    callback_id = name_of(object_of(body.get("view")).get("callback_id"))
+    return BoltResponse(status=HTTPStatus.OK, body=modal.form_error(problem, callback_id))
+
+
+def _refuse_given_up(body: Json) -> BoltResponse:
     """Return a form error, in case Slack still shows it."""
     _log.warning("submit_came_too_late")
-    return BoltResponse(status=HTTPStatus.OK, body=modal.form_error(_GIVEN_UP))
+    return _form_error(_GIVEN_UP, body)
 
 
 def _disown(body: Json) -> BoltResponse:
     """Do nothing; only a form still shows an answer, in case it is this app's after all."""
     _log.warning("payload_of_another_app", type=_kind_of(body))
-    return BoltResponse(status=HTTPStatus.OK, body=modal.form_error(_OF_ANOTHER_APP) if _is_submit(body) else "")
+    return _form_error(_OF_ANOTHER_APP, body) if _is_submit(body) else BoltResponse(status=HTTPStatus.OK, body="")
 
 
 def _kind_of(body: Json) -> str:
@@ -243,7 +252,7 @@ def _too_late(body: Json) -> BoltResponse:
     reference = bound_reference() or secrets.token_hex(4)
     _log.error("slack_answer_too_late", type=name_of(body.get("type") or body.get("command")), reference=reference)
     if _is_submit(body):
-        return BoltResponse(status=HTTPStatus.OK, body=modal.form_error(f"{_TOO_LATE} Reference: {reference}"))
+        return _form_error(f"{_TOO_LATE} Reference: {reference}", body)
     if "command" in body:
         return BoltResponse(status=HTTPStatus.OK, body=f"{_COMMAND_TOO_LATE} Reference: {reference}")
     return BoltResponse(status=HTTPStatus.SERVICE_UNAVAILABLE)

@@ -17,11 +17,11 @@ from bot.model.secret import Secret
 from bot.model.slack_ids import SlackId
 from bot.model.submission import PastedToken, Task, TokenKind
 from bot.policy.gate import Actor
+from bot.slack import form as store_form
+from bot.slack import rotate_form
 from bot.slack.blocks import Json
 from bot.slack.form import (
-    BUCKET_ACTION,
     BUCKET_BLOCK,
-    CALLBACK_ID,
     CHANNEL_BLOCK,
     CHECK_BLOCK,
     DIRECT_BLOCK,
@@ -32,6 +32,12 @@ from bot.slack.subcommands import Subcommand, guess_subcommand, read_text
 
 LONGEST_TEXT: Final = 3000
 """The maximum length of a form field."""
+
+_BUCKET_ACTIONS: Final = {
+    store_form.CALLBACK_ID: store_form.BUCKET_ACTION,
+    rotate_form.CALLBACK_ID: rotate_form.BUCKET_ACTION,
+}
+"""The forms, and the action id of the field in which another bucket can be chosen."""
 
 _NAME: Final = re.compile(r"[\x21-\x7e]{1,255}")
 _FOREIGN: Final = "no team"
@@ -72,7 +78,8 @@ class Command(Payload):
 class UnverifiedForm:
     """What a submitted form says. It comes from a client: nothing is checked yet.
 
-    `channel_id` is `DIRECT` where the result goes to the person alone, even if a channel is chosen too.
+    `channel_id` is `DIRECT` where the result goes to the person alone, even if a channel is chosen too. `check_only`:
+    nothing is to be changed. `is_rotation`: the form has no token in it.
     """
 
     nonce: str
@@ -80,10 +87,13 @@ class UnverifiedForm:
     channel_id: str
     reason: str
     check_only: bool = False
+    is_rotation: bool = False
 
     @property
     def task(self) -> Task:
         """The requested task."""
+        if self.is_rotation:
+            return Task.ROTATE
         return Task.CHECK if self.check_only else Task.STORE
 
 
@@ -186,6 +196,7 @@ def parse_form(view: Mapping[str, Any]) -> UnverifiedForm:
         channel_id=DIRECT if is_direct else id_of(SlackId.CONVERSATION, chosen),
         reason=" ".join(text_of(_state(view, REASON_BLOCK).get("value")).split()),  # many blanks look like a new line
         check_only=bool(_state(view, CHECK_BLOCK).get("selected_options")),
+        is_rotation=view.get("callback_id") == rotate_form.CALLBACK_ID,
     )
 
 
@@ -309,11 +320,12 @@ def _parse_press(body: Json, received_at: datetime, answer_url: Secret | None) -
     actions = body.get("actions")
     action = object_of(actions[0]) if isinstance(actions, list) and actions else {}
     view = object_of(body.get("view"))
-    if view.get("callback_id") == CALLBACK_ID and action.get("action_id") == BUCKET_ACTION:
+    action_id = name_of(action.get("action_id"))
+    if action_id and _BUCKET_ACTIONS.get(name_of(view.get("callback_id"))) == action_id:
         return Choice(
             actor=actor_of_interaction(body),
             received_at=received_at,
-            action_id=BUCKET_ACTION,
+            action_id=action_id,
             view_id=view_id_of(body),
             form=parse_form(view),
         )
@@ -322,7 +334,7 @@ def _parse_press(body: Json, received_at: datetime, answer_url: Secret | None) -
     return Press(
         actor=actor_of_interaction(body),
         received_at=received_at,
-        action_id=name_of(action.get("action_id")),
+        action_id=action_id,
         value=text_of(action.get("value")),
         channel_id=None if isinstance(body.get("view"), dict) else channel_id,
         view_id=view_id_of(body),

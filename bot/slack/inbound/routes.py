@@ -131,7 +131,7 @@ class Routes:
         text = f"Something unexpected happened, reference {reference}. Please report it to the operator of the bot."
         payload = request.context.get(PAYLOAD)
         if isinstance(payload, Submit):
-            return BoltResponse(status=HTTPStatus.OK, body=modal.form_error(text))
+            return BoltResponse(status=HTTPStatus.OK, body=modal.form_error(text, payload.callback_id))
         return BoltResponse(status=HTTPStatus.OK, body=text if isinstance(payload, Command) else "")
 
 

@@ -18,12 +18,14 @@ from bot.model.errors import ApprovalChannelUnfit, ApprovalUnposted, SlackRefuse
 from bot.model.fleet import Count
 from bot.model.memory import Memory
 from bot.model.submission import Pending, Posted, Submission, Way
+from bot.policy.scheduled import Overdue
 from bot.slack.api import SlackWeb
 from bot.slack.blocks import Json
 from bot.slack.button_values import request_value
 from bot.slack.channels import NO_CHANNEL, Channels, Unfit
 from bot.slack.messages.approval import RedactedRequest, closed_message, request_message
 from bot.slack.messages.fleet_count import fleet_message
+from bot.slack.messages.overdue import overdue_notice
 from bot.slack.messages.redacted import RedactedResult
 from bot.slack.messages.render import broken_notice, expiry_reminder, result_message
 
@@ -183,6 +185,12 @@ class Poster:
         """Remind the channel of the last result, else who stored it. Raises SlackTrouble, MembershipUnknown."""
         name = f"{credential.submission_id} expires {due_at.isoformat()}"
         await self._post_notice(credential, partial(expiry_reminder, credential, self._clock()), name)
+
+    async def announce_overdue(self, overdue: Overdue, due_at: datetime) -> None:
+        """Tell the same people that a token was not replaced in time. Raises SlackTrouble, MembershipUnknown."""
+        name = f"{overdue.credential.submission_id} overdue {due_at.isoformat()}"
+        build = partial(overdue_notice, overdue, self._clock(), contact=self._contact)
+        await self._post_notice(overdue.credential, lambda why: build(placement=why), name)
 
     async def announce_broken(self, credential: StoredCredential) -> None:
         """Notify the channel of the last result, else who stored it. Raises SlackTrouble, MembershipUnknown."""

@@ -127,14 +127,14 @@ def refusal(error: BotError, *, contact: str) -> str:
     """Return what a refused person reads, and whom to ask."""
     asks = isinstance(error, AccessRefused) and error.who_acts is WhoActs.OPERATOR
     text = escape(error.user_message)
-    return f"{text} {_ask_whom(contact)}" if asks else text
+    return f"{text} {ask_whom(contact)}" if asks else text
 
 
 _CHECKS_PASSED: Final = {
     Check.TOKEN: "Cloudflare knows the token, and it is active.",
     Check.REACH: "The token reaches this catalog.",
 }
-_PASTE_INSTEAD: Final = "Paste a token instead"
+PASTE_INSTEAD: Final = "Paste a token instead"
 _TO_BE_ENABLED: Final = (CatalogNotEnabled, CatalogInactive)
 _ENABLE_BELOW: Final = 'Press "Enable the catalog" below.'
 _LINKS: Final = {
@@ -168,7 +168,7 @@ def _explanation(result: RedactedResult, contact: str, *, may_enable: bool) -> l
 
 
 def _cause(result: RedactedResult, contact: str) -> str:
-    asks = [_ask_whom(contact)] if result.asks_operator else []
+    asks = [ask_whom(contact)] if result.asks_operator else []
     return " ".join([find_cause(result), *asks])
 
 
@@ -248,7 +248,7 @@ def _buttons(result: RedactedResult, *, may_enable: bool) -> list[Json]:
     confirm = _confirm_enabling(result.bucket)
     return [
         *([button("Rotate again", ROTATE, value)] if is_rotating else []),
-        *([] if is_enabling else [button(_PASTE_INSTEAD if is_rotating else "Try again", TRY_AGAIN, value)]),
+        *([] if is_enabling else [button(PASTE_INSTEAD if is_rotating else "Try again", TRY_AGAIN, value)]),
         *([button("Enable the catalog", ENABLE, value, confirm=confirm)] if can_help else []),
     ]
 
@@ -272,7 +272,8 @@ def _notice(emoji: str, text: str, credential: StoredCredential, placement: str)
     }
 
 
-def _ask_whom(contact: str) -> str:
+def ask_whom(contact: str) -> str:
+    """Return whom a person has to ask if only the operator can help."""
     return f"Please ask {mention(contact)}." if contact else "Please ask the operator of this bot."
 
 

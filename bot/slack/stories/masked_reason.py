@@ -6,12 +6,11 @@ from typing import Final
 
 from bot.model.memory import Memory
 from bot.model.pasted_token import CONFIRMED, DIGEST_MASK
-from bot.slack import form as modal
 from bot.slack.stories.open_form import OPENING_LIFETIME
 
 _WARNING: Final = (
     "This looks like a token, so it was masked. If it is one, revoke it where it was created. If it is a commit or a "
-    f'checksum, press "{modal.SUBMIT}" again: it is sent masked.'
+    "checksum, press the button again: it is sent masked."
 )
 
 

@@ -1,71 +1,37 @@
-"""Storing: the command that opens the form, and its Submit, which is checked, recorded and acknowledged.
+"""Storing: the command that opens the form, and its Submit."""
 
-No story ever holds a token.
-"""
-
-import asyncio
-from dataclasses import dataclass
 from typing import Final
 
-import structlog
-
 from bot.model.catalog import BucketKey
-from bot.model.errors import AccessRefused, BucketNotInChannel, ChannelNotAllowed, DatabaseTrouble, RecordDamaged
-from bot.model.place import DIRECT
-from bot.model.submission import NewSubmission, Sealed, State, Submission, Task
+from bot.model.errors import AccessRefused, DatabaseTrouble
+from bot.model.submission import NewSubmission, Sealed
 from bot.policy.permit import Permit
-from bot.policy.rules import Rule, Verb
+from bot.policy.rules import Verb
 from bot.slack import form as modal
-from bot.slack.blocks import Json
-from bot.slack.channels import NOT_LISTED
 from bot.slack.form import Filling
 from bot.slack.inbound.payloads import Command, Submit
 from bot.slack.inbound.routes import Routes
-from bot.slack.messages import render
-from bot.slack.messages.redacted import RedactedProgress
-from bot.slack.progress_steps import steps_of
-from bot.slack.stories.in_form import permit_in_form
 from bot.slack.stories.masked_reason import MaskedReasons, confirm_reason
 from bot.slack.stories.open_form import FormOpener
 from bot.slack.stories.parts import Parts
+from bot.slack.stories.submitting import FormStory
 from bot.slack.subcommands import COMMAND, STORE, ask_back
-from bot.storage.accepting import MOST_OPEN_CHECKS, Acceptance, Verdict
 
-_UNUSABLE: Final = {
-    Verdict.UNKNOWN_OPENING: "The bot does not know this form.",
-    Verdict.SOMEBODY_ELSES: "This form was opened for someone else.",
-    Verdict.USED: "This form was submitted before.",
-    Verdict.TOO_OLD: "This form has been open for more than an hour.",
-}
-_NO_VIEW: Final = "The bot cannot identify this form. Close it, and open a new one."
-_TOO_MANY_CHECKS: Final = (
-    f"You have {MOST_OPEN_CHECKS} checks in progress, the limit for one person. Submit again when one has ended, or "
-    "untick this to store the token: it is checked first anyway."
-)
-_NO_CHANNEL: Final = "Choose the channel to which the result is posted."
-_NOWHERE: Final = "Choose a channel, or tick below that the result is sent to you directly."
-_DIRECT_NOT_ALLOWED: Final = "Results of this bot go to channels only. Choose one, and untick the direct message."
-_NOWHERE_TO_ASK: Final = (
-    "This has to be approved by someone else, who is asked in the channel of the result. Choose a channel, and untick "
-    "the direct message."
-)
 _ONLY_CHECK: Final = "You may only check tokens for this bucket: tick this."
 _ONLY_STORE: Final = "For this bucket you may store tokens, but not only check them: untick this."
-_START_AFRESH: Final = (
-    "Nothing was sent to Cloudflare, and the token you pasted was not kept. Close this and type "
-    f"`{COMMAND}` to start again."
-)
-
-_log = structlog.get_logger()
 
 
-@dataclass(frozen=True, slots=True)
-class StoreCredential:
-    """Errors stay in the form; a valid submission is recorded before it is acknowledged."""
+class StoreCredential(FormStory):
+    """The form has a token in it, which the ingress has sealed."""
 
-    parts: Parts
-    opener: FormOpener
-    masked_reasons: MaskedReasons
+    nothing_sent = (
+        "Nothing was sent to Cloudflare, and the token you pasted was not kept. Close this and type "
+        f"`{COMMAND}` to start again."
+    )
+
+    def __init__(self, parts: Parts, opener: FormOpener, masked_reasons: MaskedReasons) -> None:
+        super().__init__(parts, masked_reasons)
+        self._opener = opener
 
     def register(self, routes: Routes) -> None:
         """Take the command and the form."""
@@ -77,8 +43,8 @@ class StoreCredential:
         key = self.parts.key(command.bucket) if command.bucket else None
         if key is not None and command.guess is not None and not await self._is_known(command, key):
             return ask_back(key.bucket, command.guess)
-        filling = Filling(key=key, channel_id=self.opener.place_of(command))
-        return await self.opener.open(command.actor, command.trigger_id, filling, command.channel_id)
+        filling = Filling(key=key, channel_id=self._opener.place_of(command))
+        return await self._opener.open(command.actor, command.trigger_id, filling, command.channel_id)
 
     async def _is_known(self, command: Command, key: BucketKey) -> bool:
         """Return whether this person may see a catalog of that name: then the word is not a misspelt subcommand."""
@@ -89,72 +55,19 @@ class StoreCredential:
             return True  # the form will report it
         return permit.sees(key, Verb.STORE, Verb.CHECK) and known.catalog(key) is not None
 
-    async def take(self, submit: Submit) -> Json:
-        """Take a pressed Submit."""
-        if not submit.view_id:  # it becomes the submission's id, which would not be unique
-            return modal.form_error(_NO_VIEW)
-        try:
-            errors = await self._check(submit)
-        except AccessRefused as refusal:
-            _log.warning("submission_refused", user=submit.actor.user_id, error=refusal.code)
-            return await self._answer_refusal(submit, refusal)
-        except DatabaseTrouble as trouble:  # it is unknown who opened the form
-            return modal.form_error(trouble.user_message)
-        return {"response_action": "errors", "errors": errors} if errors else await self._accept(submit)
+    def find_own_errors(self, submit: Submit) -> dict[str, str | None]:
+        """Return what the shape of the token says against it."""
+        return {modal.TOKEN_BLOCK: modal.check_token(submit.pasted)}
 
-    async def _check(self, submit: Submit) -> dict[str, str]:
-        """Return what is wrong, by block id; raises AccessRefused, DatabaseTrouble."""
-        # Both may ask Slack: in sequence they could take longer than Slack waits for the answer.
-        permit, channel_problem = await asyncio.gather(
-            permit_in_form(self.parts, submit.actor, submit.form.nonce), self._examine(submit.form.channel_id)
-        )
-        errors = self._find_errors(submit, permit, channel_problem)
-        if not errors:
-            rule = permit.require(Verb.of_task(submit.form.task), self._key(submit), submit.form.channel_id)
-            errors = _find_nobody_asked(submit, rule)
-        return errors
+    def find_other_task(self, permit: Permit, submit: Submit) -> tuple[str, str] | None:
+        """Return that the tick makes it a dry run, or that without it this is none, if that is allowed."""
+        is_dry_run = submit.form.check_only
+        other_verb, advice = (Verb.STORE, _ONLY_STORE) if is_dry_run else (Verb.CHECK, _ONLY_CHECK)
+        is_allowed = permit.refusal(other_verb, self.key(submit), None) is None
+        return (modal.CHECK_BLOCK, advice) if is_allowed else None
 
-    async def _accept(self, submit: Submit) -> Json:
-        """Record a valid submission, and return what the person sees."""
-        if not submit.team_id:  # the token is sealed for it
-            return modal.form_error(_NO_VIEW)
-        try:
-            acceptance = await self._record(self._new_submission(submit), submit.form.nonce)
-        except (DatabaseTrouble, RecordDamaged) as error:
-            _log.warning("recording_failed", user=submit.actor.user_id, error=error.code)
-            return modal.form_error(f"{error.user_message} Reference: {submit.view_id}")
-        if acceptance.verdict is Verdict.TOO_MANY_CHECKS:
-            return {"response_action": "errors", "errors": {modal.CHECK_BLOCK: _TOO_MANY_CHECKS}}
-        return _update(self._acknowledgement(acceptance, submit))
-
-    async def _examine(self, channel_id: str) -> str | None:
-        """Return what is wrong with the place of the result, for any person, or None."""
-        if channel_id == DIRECT:
-            return None if self.parts.gate.allows_channel(DIRECT) else _DIRECT_NOT_ALLOWED
-        if not channel_id:
-            return _NOWHERE if self.parts.gate.allows_channel(DIRECT) else _NO_CHANNEL
-        return await self.parts.channels.explain_problem(channel_id)
-
-    def _find_errors(self, submit: Submit, permit: Permit, channel_problem: str | None) -> dict[str, str]:
-        """Return what is wrong, by block id."""
-        form, verb = submit.form, Verb.of_task(submit.form.task)
-        key = self._key(submit)
-        refused_at, refusal = _find_field(permit, form.task, key, form.channel_id)
-        needs_reason = any(rule.require_reason for rule in permit.find_rules(verb, key, form.channel_id))
-        problems = {
-            modal.BUCKET_BLOCK: modal.check_bucket(form.bucket),
-            modal.TOKEN_BLOCK: modal.check_token(submit.pasted),
-            modal.CHANNEL_BLOCK: channel_problem,
-            modal.REASON_BLOCK: modal.check_reason(form.reason, is_needed=needs_reason)
-            or self.masked_reasons.find_problem(submit.view_id, form.reason),
-        }
-        problems[refused_at] = problems.get(refused_at) or refusal
-        return {block: problem for block, problem in problems.items() if problem}
-
-    def _key(self, submit: Submit) -> BucketKey:
-        return self.parts.key(submit.form.bucket)
-
-    def _new_submission(self, submit: Submit) -> NewSubmission:
+    def new_submission(self, submit: Submit) -> NewSubmission:
+        """Return the token, sealed, and all that it was submitted with."""
         form, pasted = submit.form, submit.pasted
         if pasted.sealed is None:
             message = "this kind of token must be a form error"
@@ -164,7 +77,7 @@ class StoreCredential:
             task=submit.form.task,
             team_id=submit.team_id,
             user_id=submit.actor.user_id,
-            key=self._key(submit),
+            key=self.key(submit),
             channel_id=form.channel_id,
             reason=confirm_reason(form.reason),
             token_kind=pasted.kind,
@@ -175,74 +88,3 @@ class StoreCredential:
             accepted_at=submit.received_at,
             expires_at=submit.received_at + self.parts.ttl,
         )
-
-    async def _record(self, new: NewSubmission, nonce: str) -> Acceptance:
-        acceptance = await self.parts.submissions.accept(new, nonce, opened_in=self.parts.gate.home.team_id)
-        _log.info(
-            "submission_received",
-            task=new.task.value,
-            bucket=new.key.bucket,
-            user=new.user_id,
-            channel=new.channel_id,
-            verdict=acceptance.verdict.value,
-        )
-        return acceptance
-
-    def _acknowledgement(self, acceptance: Acceptance, submit: Submit) -> Json:
-        """Return the view that takes the form's place; it has no input, so the token is off the screen."""
-        if acceptance.verdict in _UNUSABLE:
-            return render.notice_view("Nothing was sent", f"{_UNUSABLE[acceptance.verdict]} {_START_AFRESH}")
-        if acceptance.submission is not None:
-            return self._view_of(acceptance.submission)
-        task, bucket = submit.form.task, submit.form.bucket
-        progress = RedactedProgress(task=task, bucket=bucket, state=State.ACCEPTED, steps=steps_of(task))
-        return render.progress_view(progress)
-
-    async def _answer_refusal(self, submit: Submit, refusal: AccessRefused) -> Json:
-        """Refuse a Submit, unless it was recorded before: then its token is kept, and may already be stored."""
-        try:
-            known = await self.parts.submissions.find(submit.view_id)
-        except (DatabaseTrouble, RecordDamaged) as error:
-            return modal.form_error(error.user_message)
-        if known is not None and (known.team_id, known.user_id) == (submit.team_id, submit.actor.user_id):
-            return _update(self._view_of(known))
-        if refusal.retryable:
-            return modal.form_error(refusal.user_message)
-        text = render.refusal(refusal, contact=self.parts.contact)
-        return _update(render.notice_view("Nothing was sent", f"{text} {_START_AFRESH}"))
-
-    def _view_of(self, submission: Submission) -> Json:
-        steps = steps_of(submission.task)
-        return render.submission_view(
-            submission,
-            now=self.parts.clock(),
-            steps=steps,
-            contact=self.parts.contact,
-            may_enable=self.parts.may_enable(submission.key, submission.channel_id),
-        )
-
-
-def _find_nobody_asked(submit: Submit, rule: Rule) -> dict[str, str]:
-    """Return a form error where approvers would be asked in a direct message: that is the requester's own."""
-    place = rule.approval_channel or submit.form.channel_id
-    is_asked = rule.approvals > 0 and submit.form.task is Task.STORE
-    return {modal.CHANNEL_BLOCK: _NOWHERE_TO_ASK} if is_asked and place == DIRECT else {}
-
-
-def _find_field(permit: Permit, task: Task, key: BucketKey, channel_id: str) -> tuple[str, str]:
-    """Return the field that another choice would make allowed, and what it says; "" twice if there is none."""
-    verb = Verb.of_task(task)
-    other_verb, advice = (Verb.STORE, _ONLY_STORE) if verb is Verb.CHECK else (Verb.CHECK, _ONLY_CHECK)
-    refusal = permit.attempt(verb, key, None)
-    if refusal is not None:
-        if permit.refusal(other_verb, key, None) is None:
-            return modal.CHECK_BLOCK, advice
-        return ("", "") if refusal.retryable else (modal.BUCKET_BLOCK, f"{refusal.user_message} Choose another one.")
-    refusal = permit.attempt(verb, key, channel_id)
-    if isinstance(refusal, ChannelNotAllowed):
-        return modal.CHANNEL_BLOCK, NOT_LISTED.in_form
-    return (modal.CHANNEL_BLOCK, refusal.user_message) if isinstance(refusal, BucketNotInChannel) else ("", "")
-
-
-def _update(view: Json) -> Json:
-    return {"response_action": "update", "view": view}

@@ -636,7 +636,7 @@ async def test_what_lay_in_the_socket_of_a_frozen_process_is_not_taken(line: Lin
     again = await line.submit()
 
     assert late.body is not None
-    assert 'Press "Check or store" again' in late.body["errors"][modal.TOKEN_BLOCK]
+    assert "Press the button again" in late.body["errors"][modal.TOKEN_BLOCK]
     assert (await again).failure is None
     assert line.heard.empty()
     assert "submit_came_too_late" in log.getvalue()
@@ -677,7 +677,7 @@ async def test_nothing_is_taken_before_the_pong(line: Line, pong: bytes | None) 
             answer = await answers.get()
         await line.ingress.close()
 
-    assert 'Press "Check or store" again' in answer["payload"]["errors"][modal.TOKEN_BLOCK]
+    assert "Press the button again" in answer["payload"]["errors"][modal.TOKEN_BLOCK]
     assert line.heard.empty()
 
 

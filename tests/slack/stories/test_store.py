@@ -612,7 +612,7 @@ async def test_a_commit_or_checksum_in_the_reason_is_sent_masked_after_a_warning
     warned = await desk.slack.submit(ADA)
 
     assert list(warned.errors) == ["reason"]
-    assert 'If it is a commit or a checksum, press "Check or store" again' in warned.errors["reason"]
+    assert "If it is a commit or a checksum, press the button again" in warned.errors["reason"]
     assert await desk.find() is None
 
     assert (await desk.slack.submit(ADA)).kind == "updated"

@@ -1,0 +1,89 @@
+"""What Slack's side needs to know of the tokens that the bot makes. Reads the database, and asks Cloudflare nothing."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final
+
+import structlog
+
+from bot.model.catalog import BucketKey
+from bot.model.errors import AccessRefused, BotError
+from bot.model.predecessor import Predecessor, find_predecessor
+from bot.model.submission import Submission, Task
+from bot.policy.gate import Gate
+from bot.policy.permit import Outlook, Permit
+from bot.policy.rules import Verb
+from bot.slack.prospect import Prospect, Terms, find_present
+from bot.storage.catalogs import Catalogs
+from bot.storage.installations import Installations
+from bot.storage.minted_tokens import MintedTokens
+
+NOWHERE: Final = Outlook(frozenset())
+"""The outlook of someone to whom no rotation is offered."""
+
+_log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rotations:
+    """Whether and where a rotation is offered, and what it would do, or has done.
+
+    `lifetime` returns when a token expires that is made for a bucket at a time.
+    """
+
+    gate: Gate
+    tokens: MintedTokens
+    installations: Installations
+    catalogs: Catalogs
+    lifetime: Callable[[BucketKey, datetime], datetime]
+    terms: Terms = field()
+    clock: Callable[[], datetime]
+
+    async def is_on(self) -> bool:
+        """Return whether a rule allows rotations, and a process that makes tokens was seen lately; never fails."""
+        try:
+            return self.gate.grants(Verb.ROTATE) and await self.installations.is_minter_present()
+        except BotError as error:  # a table is shown without its buttons rather than not at all
+            _log.warning("rotation_not_offered", error=error.code)
+            return False
+
+    async def offered_to(self, permit: Permit, channel_id: str | None) -> Outlook:
+        """Return the buckets that this person may rotate there, now; never fails."""
+        if permit.refusal(Verb.ROTATE, None, channel_id) is not None or not await self.is_on():
+            return NOWHERE
+        return permit.outlook(Verb.ROTATE, channel_id=channel_id)
+
+    async def is_offered(self, key: BucketKey, channel_id: str) -> bool:
+        """Return whether it is offered where many can read it: someone may. Never fails."""
+        try:
+            self.gate.require_of_anybody(Verb.ROTATE, key, channel_id)
+        except AccessRefused:
+            return False
+        return await self.is_on()
+
+    async def find_predecessor(self, submission: Submission) -> Predecessor | None:
+        """Return what becomes of the token that a rotation has replaced; raises DatabaseTrouble."""
+        if submission.task is not Task.ROTATE or not submission.is_ended:
+            return None
+        return find_predecessor(submission, await self.tokens.of_bucket_ever(submission.key))
+
+    async def prospect(self, key: BucketKey) -> Prospect:
+        """Return what a rotation of this bucket would do; raises DatabaseTrouble, RecordForged."""
+        known = await self.catalogs.catch_up()
+        tokens = await self.tokens.of_bucket(key)
+        standing, busy_until = await self.installations.standing(), await self.tokens.busy_until(key)
+        catalog, stored, now = known.catalog(key), known.credential(key), self.clock()
+        return Prospect(
+            bucket=key.bucket,
+            catalog=catalog,
+            stored=stored,
+            present=find_present(catalog, stored, tokens),
+            as_of=known.refreshed_at,
+            offers_test=known.listing is not None and known.listing.tested_at is not None,
+            expires_at=self.lifetime(key, now),
+            busy_until=busy_until,
+            standing=standing,
+            terms=self.terms,
+            now=now,
+        )
