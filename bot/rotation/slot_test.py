@@ -86,7 +86,6 @@ def _pause(token: MintedToken, now: datetime) -> timedelta:
 
 
 def _judge(status: CredentialStatus | None, token: MintedToken) -> MintedState:
-    """Return what follows. Where no test is offered, only a token that was never sent is surely not in the slot."""
-    if status is None:
-        return MintedState.UNDOING if token.was_sent else MintedState.TESTED
-    return MintedState.UNDOING if status is CredentialStatus.INVALID else MintedState.TESTED
+    """Return what follows: one that was never sent is surely not in the slot, whatever the slot holds."""
+    is_proven = status is not None and status is not CredentialStatus.INVALID
+    return MintedState.TESTED if is_proven or not token.was_sent else MintedState.UNDOING

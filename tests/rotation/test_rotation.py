@@ -1,27 +1,11 @@
 """A rotation from the press to the end of the token before it."""
 
-from collections.abc import AsyncIterator
-from datetime import UTC, datetime, timedelta
-
-import pytest_asyncio
+from datetime import timedelta
 
 from bot.model.catalog import CredentialStatus
 from bot.model.minted import MintedState
 from bot.model.submission import State
-from bot.storage.database import Database
-from tests.clock import Clock
 from tests.rotation.rig import Rig
-
-START = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
-
-
-@pytest_asyncio.fixture
-async def rig(tables: Database) -> AsyncIterator[Rig]:
-    """Return an account with a catalog `lake`, and the bot."""
-    rig = Rig(tables, Clock(START))
-    rig.fake.add_bucket("lake")
-    yield rig
-    await rig.process.aclose()
 
 
 async def test_two_presses_leave_one_live_token(rig: Rig) -> None:
