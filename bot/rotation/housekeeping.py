@@ -19,6 +19,7 @@ from bot.model.errors import BotError
 from bot.model.minted import OVER, SETTLE_AFTER, MintedState, MintedToken, MintingLease
 from bot.model.token_name import Scope
 from bot.rotation.quota import Quota
+from bot.rotation.take_back import as_found
 from bot.storage.installations import Installations
 from bot.storage.minted_tokens import MintedTokens
 
@@ -121,10 +122,7 @@ class Housekeeping:
         self, lease: MintingLease, token: MintedToken, seen: ListedToken | None, asked_at: datetime
     ) -> None:
         """Bring a row to what Cloudflare says, if it had the time to know."""
-        if token.state is MintedState.LOST and token.due_at <= asked_at:
-            gone = replace(token, state=MintedState.GONE)
-            await self._tokens.change(token, _as_found(token, seen, asked_at) if seen else gone, lease=lease)
-        elif seen is None and self._is_expired(token, asked_at):
+        if seen is None and self._is_expired(token, asked_at):
             await self._tokens.change(token, replace(token, state=MintedState.DEAD), lease=lease)
         elif token.state in _IN_USE and asked_at - token.changed_at > SETTLE_AFTER:
             await self._require_alive(lease, token, seen)
@@ -144,7 +142,7 @@ class Housekeeping:
         if seen.status is TokenStatus.EXPIRED:
             return
         if known is not None and known.state in OVER:
-            await self._tokens.change(known, _as_found(known, seen, now), lease=lease)
+            await self._tokens.change(known, as_found(known, seen, now), lease=lease)
         elif known is None:
             _log.warning("token_adopted", bucket=seen.name.bucket, name=str(seen.name))
             await self._tokens.adopt(self._as_row(seen, now))
@@ -168,8 +166,3 @@ class Housekeeping:
     @staticmethod
     def _is_expired(token: MintedToken, now: datetime) -> bool:
         return token.expires_at is not None and token.expires_at + SETTLE_AFTER < now
-
-
-def _as_found(token: MintedToken, seen: ListedToken, now: datetime) -> MintedToken:
-    """Return the row of a token that nobody holds, and that is there: it is taken back."""
-    return replace(token, state=MintedState.RETIRED, token_id=seen.id, due_at=now)

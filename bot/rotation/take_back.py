@@ -16,6 +16,7 @@ from bot.cloudflare.budget import Urgency
 from bot.cloudflare.errors import CloudflareError
 from bot.cloudflare.exchange import Turn
 from bot.cloudflare.minter import MintingClient
+from bot.cloudflare.minting_answers import ListedToken
 from bot.cloudflare.minting_errors import TokenNotOurs
 from bot.model.audit import Event
 from bot.model.errors import RecordDamaged
@@ -68,6 +69,7 @@ class TakingBack:
             MintedState.DELETING: self._delete,
             MintedState.UNDOING: self._enable,
             MintedState.UNDONE: self._look_again,
+            MintedState.LOST: self._find_out,
         }
 
     def takes(self, token: MintedToken) -> bool:
@@ -96,6 +98,13 @@ class TakingBack:
         if current is not None:
             later = replace(current, due_at=self._clock() + pause, trouble=error.code)
             await self._tokens.change(current, later, lease=lease)
+
+    async def _find_out(self, held: "_Held", token: MintedToken) -> None:
+        """Ask whether the create whose answer was lost has made a token: by now it is listed, or never was made."""
+        found = await self._cloudflare.find(_name_of(token), held.turn)
+        now = self._clock()
+        settled = replace(token, state=MintedState.GONE) if found is None else as_found(token, found, now)
+        await self._tokens.change(token, settled, lease=held.lease)
 
     async def _begin(self, held: "_Held", token: MintedToken) -> None:
         current = await self._change(held, token, MintedState.DISABLING)
@@ -188,6 +197,11 @@ class _Held:
 
     lease: MintingLease
     turn: Turn
+
+
+def as_found(token: MintedToken, seen: ListedToken, now: datetime) -> MintedToken:
+    """Return the row of a token that nobody holds, and that is there: it is taken back."""
+    return replace(token, state=MintedState.RETIRED, token_id=seen.id, due_at=now, trouble=None)
 
 
 def _id_of(token: MintedToken) -> str:
