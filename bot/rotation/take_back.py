@@ -19,7 +19,7 @@ from bot.cloudflare.minter import MintingClient
 from bot.cloudflare.minting_answers import ListedToken
 from bot.cloudflare.minting_errors import TokenNotOurs
 from bot.model.audit import Event
-from bot.model.errors import RecordDamaged
+from bot.model.errors import BotError, RecordDamaged
 from bot.model.minted import (
     LOOK_AGAIN_AFTER,
     PROBE_AFTER,
@@ -84,12 +84,12 @@ class TakingBack:
             return
         try:
             await self._steps[token.state](_Held(lease, turn), token)
-        except (CloudflareError, TokenNotOurs) as error:
+        except (CloudflareError, TokenNotOurs, RecordDamaged) as error:
             await self._postpone(lease, token, error)
         finally:
             turn.give_back()
 
-    async def _postpone(self, lease: MintingLease, token: MintedToken, error: CloudflareError | TokenNotOurs) -> None:
+    async def _postpone(self, lease: MintingLease, token: MintedToken, error: BotError) -> None:
         asked = error.retry_after if isinstance(error, CloudflareError) else None
         pause = asked or (AFTER_TROUBLE if error.retryable else AFTER_REFUSAL)
         log = _log.info if error.retryable else _log.error
@@ -121,7 +121,7 @@ class TakingBack:
         _log.info("token_disabled", bucket=token.key.bucket, name=token.name)
 
     async def _look(self, held: "_Held", token: MintedToken) -> None:
-        """Delete it if Cloudflare still says that it is disabled: what the database says may be old."""
+        """Delete it unless Cloudflare says that it is active: what the database says may be old."""
         now = self._clock()
         if token.tested_at is None or now - token.tested_at > TEST_LIFETIME:
             again = replace(token, state=MintedState.DISABLED, due_at=now)
@@ -130,7 +130,7 @@ class TakingBack:
         seen = await self._cloudflare.get(_id_of(token), _name_of(token), held.turn)
         if seen is None:
             await self._bury(held, token)
-        elif seen.status is not TokenStatus.DISABLED:
+        elif seen.status is TokenStatus.ACTIVE:
             await self._change(held, token, MintedState.RETIRED)
         else:
             begun = replace(token, state=MintedState.DELETING, due_at=now, epoch=held.lease.epoch)
@@ -149,9 +149,7 @@ class TakingBack:
 
     async def _enable(self, held: "_Held", token: MintedToken) -> None:
         if not await self._set_status(held, token, is_active=True):
-            _log.critical("token_gone_but_needed", bucket=token.key.bucket, name=token.name, fix=_FIX)
-            await self._heal(token)
-            await self._bury(held, token)
+            await self._give_up(held, token)
             return
         look_at, times = self._clock() + LOOK_AGAIN_AFTER, token.undone + 1
         undone = replace(token, state=MintedState.UNDONE, due_at=look_at, undone=times, trouble=None)
@@ -162,18 +160,24 @@ class TakingBack:
         """See that it is still on: a "disable" that was sent before can arrive after it. Then have it replaced."""
         seen = await self._cloudflare.get(_id_of(token), _name_of(token), held.turn)
         if seen is None:
-            await self._bury(held, token)
+            await self._give_up(held, token)
         elif seen.status is TokenStatus.DISABLED:
             await self._change(held, token, MintedState.UNDOING)
         else:
-            if token.undone > MOST_UNDONE or not await self._heal(token):
+            is_over = _is_needed(token) and token.undone > MOST_UNDONE
+            if is_over or (_is_needed(token) and not await self._heal(token)):
                 _log.critical("token_kept", bucket=token.key.bucket, name=token.name, fix=_FIX)
             await self._change(held, token, MintedState.KEPT)
 
+    async def _give_up(self, held: "_Held", token: MintedToken) -> None:
+        """Have a token replaced that somebody has deleted, although the slot needs it."""
+        if _is_needed(token):
+            _log.critical("token_gone_but_needed", bucket=token.key.bucket, name=token.name, fix=_FIX)
+            await self._heal(token)
+        await self._bury(held, token)
+
     async def _set_status(self, held: "_Held", token: MintedToken, *, is_active: bool) -> bool:
         """Return False if the token is gone. The change replaces all of it, so it says again what was granted."""
-        if token.expires_at is None:
-            raise RecordDamaged(_TABLE, token.name, "expires_at")
         may_send = partial(self._tokens.holds, held.lease)
         token_id, name, scope = _id_of(token), _name_of(token), Scope(token.scope)
         return await self._cloudflare.set_status(
@@ -200,8 +204,17 @@ class _Held:
 
 
 def as_found(token: MintedToken, seen: ListedToken, now: datetime) -> MintedToken:
-    """Return the row of a token that nobody holds, and that is there: it is taken back."""
-    return replace(token, state=MintedState.RETIRED, token_id=seen.id, due_at=now, trouble=None)
+    """Return the row of a token that is there although nobody holds it: it is taken back.
+
+    One that was sent may be in a slot, and stays until a newer one is proven.
+    """
+    state = MintedState.KEPT if token.was_sent else MintedState.RETIRED
+    return replace(token, state=state, token_id=seen.id, due_at=now, trouble=None)
+
+
+def _is_needed(token: MintedToken) -> bool:
+    """Return whether a test has said that the slot does not work without it, and not that there is no test."""
+    return token.tested_at is not None
 
 
 def _id_of(token: MintedToken) -> str:
