@@ -16,8 +16,8 @@ from bot.cloudflare.minter import MintingClient
 from bot.cloudflare.minting_answers import ListedToken
 from bot.cloudflare.minting_errors import SecondInstallation
 from bot.model.errors import BotError
-from bot.model.minted import OVER, SETTLE_AFTER, MintedState, MintedToken, MintingLease
-from bot.model.token_name import Scope
+from bot.model.minted import OVER, REPLACEABLE, SETTLE_AFTER, MintedState, MintedToken, MintingLease
+from bot.model.token_name import Scope, TokenName
 from bot.rotation.quota import Quota
 from bot.rotation.take_back import as_found
 from bot.storage.installations import Installations
@@ -55,28 +55,33 @@ class Housekeeping:
         self._scope = scope
         self._clock = clock
         self._looked_at: datetime | None = None
+        self._is_done = False
         self._signed_at = clock()
         self._trouble: str | None = None
         self._has_groups: bool | None = None
         self._others = set[str]()
 
     async def look_if_due(self) -> None:
-        """Do all of it at the first call and then once an hour, and say once a minute that a minter is there."""
+        """Do all of it at the first call and then once an hour, and say once a minute that a minter is there.
+
+        What could not be done is tried again in a minute.
+        """
         now = self._clock()
-        if self._looked_at is None or not timedelta(0) <= now - self._looked_at < LOOK_EVERY:
+        pause = LOOK_EVERY if self._is_done else SIGN_EVERY
+        if self._looked_at is None or not timedelta(0) <= now - self._looked_at < pause:
             self._looked_at = self._signed_at = now
-            await self.look()
+            self._is_done = await self.look()
         elif not timedelta(0) <= now - self._signed_at < SIGN_EVERY:
             self._signed_at = now
             await self._note(self._trouble)
 
-    async def look(self) -> None:
+    async def look(self) -> bool:
         """Do all of it once, unless another process does. Never fails: what went wrong is noted, and told."""
         trouble: str | None = None
         try:
             lease = await self._tokens.take_house()
             if lease is None:
-                return
+                return False
             await self._compare(lease)
             await self._quota.count()
             groups = await self._cloudflare.permission_groups()
@@ -86,9 +91,10 @@ class Housekeeping:
             _log.error("tokens_not_listed", error=str(error))
         except BotError as error:
             _log.warning("tokens_not_compared", error=str(error))
-            return
+            return False
         self._trouble = trouble
         await self._note(trouble)
+        return trouble is None
 
     async def _note(self, trouble: str | None) -> None:
         try:
@@ -124,15 +130,21 @@ class Housekeeping:
         """Bring a row to what Cloudflare says, if it had the time to know."""
         if seen is None and self._is_expired(token, asked_at):
             await self._tokens.change(token, replace(token, state=MintedState.DEAD), lease=lease)
-        elif token.state in _IN_USE and asked_at - token.changed_at > SETTLE_AFTER:
-            await self._require_alive(lease, token, seen)
+        elif token.state in REPLACEABLE and asked_at - token.changed_at > SETTLE_AFTER:
+            await self._require_alive(lease, token, seen or await self._look_up(token))
+
+    async def _look_up(self, token: MintedToken) -> ListedToken | None:
+        """Ask for one that is not listed: pages shift while tokens are created and deleted."""
+        name = TokenName.parse(token.name)
+        return None if name is None or token.token_id is None else await self._cloudflare.get(token.token_id, name)
 
     async def _require_alive(self, lease: MintingLease, token: MintedToken, seen: ListedToken | None) -> None:
         """Tell people of a token that is in use and that somebody else has deleted or disabled."""
         if seen is None:
-            _log.critical("token_revoked_by_hand", bucket=token.key.bucket, name=token.name, fix=_FIX)
+            if token.state in _IN_USE:
+                _log.critical("token_revoked_by_hand", bucket=token.key.bucket, name=token.name, fix=_FIX)
             await self._tokens.change(token, replace(token, state=MintedState.DEAD), lease=lease)
-        elif seen.status is TokenStatus.DISABLED and token.trouble is None:
+        elif seen.status is TokenStatus.DISABLED and token.trouble is None and token.state in _IN_USE:
             _log.critical("token_disabled_by_hand", bucket=token.key.bucket, name=token.name, fix=_FIX)
             await self._tokens.change(token, replace(token, trouble=_DISABLED_BY_HAND), lease=lease)
 
@@ -142,6 +154,8 @@ class Housekeeping:
         if seen.status is TokenStatus.EXPIRED:
             return
         if known is not None and known.state in OVER:
+            if known.token_id is not None and await self._look_up(known) is None:
+                return  # it is listed a while longer than it is there
             await self._tokens.change(known, as_found(known, seen, now), lease=lease)
         elif known is None:
             _log.warning("token_adopted", bucket=seen.name.bucket, name=str(seen.name))
@@ -154,7 +168,7 @@ class Housekeeping:
             submission_id=None,
             state=MintedState.KEPT,
             token_id=seen.id,
-            scope=Scope.BUCKET.value,
+            scope=self._scope.value,
             epoch=0,
             intended_at=now,
             due_at=now,
