@@ -1,27 +1,14 @@
 """A rotation from the press to the end of the token before it."""
 
-from collections.abc import AsyncIterator
-from datetime import UTC, datetime, timedelta
-
-import pytest_asyncio
+from datetime import datetime, timedelta
 
 from bot.model.catalog import CredentialStatus
 from bot.model.minted import MintedState
 from bot.model.submission import State
 from bot.storage.database import Database
 from tests.clock import Clock
+from tests.make import NOW
 from tests.rotation.rig import Rig
-
-START = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
-
-
-@pytest_asyncio.fixture
-async def rig(tables: Database) -> AsyncIterator[Rig]:
-    """Return an account with a catalog `lake`, and the bot."""
-    rig = Rig(tables, Clock(START))
-    rig.fake.add_bucket("lake")
-    yield rig
-    await rig.process.aclose()
 
 
 class Ticking(Clock):
@@ -35,7 +22,7 @@ class Ticking(Clock):
 
 async def test_a_token_is_made_while_time_passes(tables: Database) -> None:
     """What is due at the first look is not taken for something of later by the second one."""
-    rig = Rig(tables, Ticking(START))
+    rig = Rig(tables, Ticking(NOW))
     rig.fake.add_bucket("lake")
     pressed = await rig.press("lake")
 
