@@ -9,8 +9,8 @@ from bot.model.catalog import CredentialStatus
 from bot.model.minted import MintedState
 from bot.model.submission import State
 from bot.storage.database import Database
-from tests.clock import Clock
-from tests.rotation.rig import Rig
+from tests.clock import Clock, PassingClock
+from tests.rotation.rig import Rig, key_of
 
 START = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 
@@ -38,3 +38,14 @@ async def test_two_presses_leave_one_live_token(rig: Rig) -> None:
     assert left.state is MintedState.PROVEN
     assert [token.name for token in rig.fake.tokens.list_live()] == [left.name]
     assert [posted.id for posted in rig.posts.posted] == [first, second]
+
+
+async def test_a_token_is_made_at_the_first_look(tables: Database) -> None:
+    """The time passes between two looks at a clock: who waits is due by the first of them."""
+    rig = Rig(tables, PassingClock(START))
+    rig.fake.add_bucket("lake")
+    submission_id = await rig.press("lake")
+    await rig.process.deliver(key_of("lake"))
+    await rig.process.mint(key_of("lake"))
+    assert (await rig.find(submission_id)).state is State.MINTED
+    await rig.process.aclose()
