@@ -160,7 +160,10 @@ class Minter:
 
     def _next_at(self, work: MintingWork) -> datetime:
         now = self._clock()
-        known = [self._making.due_at(work, now), *(each.due_at for each in work.tokens if self._taking_back.takes(each))]
+        known = [
+            self._making.due_at(work, now),
+            *(each.due_at for each in work.tokens if self._taking_back.takes(each)),
+        ]
         return min([now + self._longest_sleep, *(at for at in known if at is not None)])
 
     async def _sleep_until(self, at: datetime) -> None:
