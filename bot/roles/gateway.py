@@ -92,7 +92,7 @@ def _parts(base: Base, side: SlackSide, catalogs: Refresher, fleet: FleetParts) 
         slack_post=side.slack_post,
         want_snapshot=catalogs.want,
         clock=store.clock,
-        visibility=Visibility(store.catalogs, store.clock),
+        visibility=Visibility(store.catalogs, store.clock, base.scheduled),
         rotations=side.rotations,
         may_enable=base.policy.offers_enabling,
         fleet=fleet,

@@ -31,6 +31,9 @@ _STATUSES: Final = ("active", "disabled", "expired")
 _FEWEST_PER_PAGE, _MOST_PER_PAGE = 5, 50
 _LONGEST_NAME = 120
 _ALPHABET: Final = string.ascii_letters + string.digits
+MINTED_MARK: Final = "MADEUPMINTED"
+"""The beginning of each value: whoever searches for it, searches for all of them."""
+
 _NO_SUCH_TOKEN: Final = (HTTPStatus.NOT_FOUND, 1003, "Invalid token")
 
 
@@ -144,7 +147,7 @@ class AccountTokens:
         now = self._clock()
         token = AccountToken(
             id=uuid4().hex,
-            value="cfat_" + "".join(secrets.choice(_ALPHABET) for _ in range(40)) + secrets.token_hex(4),
+            value=_make_value(),
             name=name,
             policies=policies,
             created_at=now,
@@ -260,6 +263,11 @@ class AccountTokens:
             "policies": [{"id": uuid4().hex, **policy} for policy in token.policies],
         }
         return described if token.expires_on is None else {**described, "expires_on": write_time(token.expires_on)}
+
+
+def _make_value() -> str:
+    random = "".join(secrets.choice(_ALPHABET) for _ in range(40 - len(MINTED_MARK)))
+    return f"cfat_{MINTED_MARK}{random}{secrets.token_hex(4)}"
 
 
 def _read(body: bytes) -> dict[str, Any]:

@@ -380,7 +380,7 @@ async def test_within_the_grace_a_second_rotation_is_refused_in_the_form(rotatin
     assert f"is being revoked until {date(token.due_at)}" in view.text
     assert view.values["reason"]["reason"]["value"] == "ticket 42"
     assert rotating.dispatched == []
-    await rotating.tokens.change(token, state=MintedState.DEAD)
+    await rotating.tokens.change(token, replace(token, state=MintedState.DEAD))
     await rotating.slack.submit(ADA)
     assert rotating.dispatched == [make_key(BUCKET)]
 
