@@ -1,6 +1,7 @@
 """What a minter starts: all that speaks to Cloudflare about tokens. And how the other processes know of it."""
 
 import asyncio
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from datetime import timedelta
 from typing import Final
@@ -87,7 +88,9 @@ async def _client(base: Base, installations: Installations) -> MintingClient:
         base.metrics_port.add(of_pace(pace.left))  # of one that delivers, it is that of its own token
     return minting_client(
         base.settings,
-        installation=await _find_mark(base, installations),
+        installation=await _find_mark(
+            installations, lambda: base.conditions.note(base.store.database.trouble.finding())
+        ),
         serves=serves,
         pace=pace,
         comparison=base.comparison,
@@ -95,13 +98,13 @@ async def _client(base: Base, installations: Installations) -> MintingClient:
     )
 
 
-async def _find_mark(base: Base, installations: Installations) -> str:
+async def _find_mark(installations: Installations, note_trouble: Callable[[], None]) -> str:
     """Return the mark of this installation's tokens; waits for a database in trouble. Raises StartRefused."""
     while True:
         try:
             return await installations.mark()
         except DatabaseTrouble:
-            base.conditions.note(base.store.database.trouble.finding())
+            note_trouble()
             await asyncio.sleep(_PAUSE.total_seconds())
         except RecordForged:
             message = f"{DATABASE_SETTING}: {_FORGED}"
