@@ -15,6 +15,7 @@ from bot.cloudflare.errors import CloudflareError
 from bot.cloudflare.minter import MintingClient
 from bot.cloudflare.minting_answers import ListedToken
 from bot.cloudflare.minting_errors import SecondInstallation, TokenNotOurs
+from bot.metrics import CHANGED_BY_HAND, Metrics
 from bot.model.errors import BotError
 from bot.model.minted import OVER, SETTLE_AFTER, MintedState, MintedToken, MintingLease
 from bot.model.token_name import TRIAL, Scope, TokenName
@@ -46,7 +47,9 @@ class Housekeeping:
         quota: Quota,
         scope: Scope,
         clock: Callable[[], datetime],
+        metrics: Metrics | None = None,
     ) -> None:
+        self._metrics = metrics or Metrics()
         self._cloudflare = cloudflare
         self._tokens = tokens
         self._installations = installations
@@ -143,9 +146,11 @@ class Housekeeping:
                 return
         if seen is None:
             _log.critical("token_revoked_by_hand", bucket=token.key.bucket, name=token.name, fix=_FIX)
+            self._metrics.count(CHANGED_BY_HAND, "deleted")
             await self._tokens.change(token, replace(token, state=MintedState.DEAD), lease=lease)
         elif seen.status is TokenStatus.DISABLED and token.trouble is None:
             _log.critical("token_disabled_by_hand", bucket=token.key.bucket, name=token.name, fix=_FIX)
+            self._metrics.count(CHANGED_BY_HAND, "disabled")
             await self._tokens.change(token, replace(token, trouble=_DISABLED_BY_HAND), lease=lease)
 
     async def _take_up(self, lease: MintingLease, seen: ListedToken, known: MintedToken | None) -> None:
