@@ -12,6 +12,7 @@ from bot.cloudflare.minting_access import MintingAccess
 from bot.model.catalog import BucketKey
 from bot.model.errors import DatabaseTrouble, RecordForged, StartRefused
 from bot.model.finding import Check
+from bot.operations.rotation_gauges import of_rotation
 from bot.operations.rotation_switch import has_own_switch, is_rotation_on, minter_check, rotation_check
 from bot.operations.sources import of_pace
 from bot.policy.rules import Request, Verb
@@ -63,6 +64,12 @@ async def start_minter(base: Base, tokens: MintedTokens, stack: AsyncExitStack) 
     tokens.wake_minter_by(minter.wake)
     base.store.submissions.watch(lambda change: minter.wake(change.submission.key))
     base.keep_running(minter.run())
+
+
+def show_rotation(base: Base, tokens: MintedTokens) -> None:
+    """Show in every process what is known of the bot's own tokens."""
+    store = base.store
+    base.metrics_port.add(of_rotation(tokens, installations_of(base), store.catalogs, base.scheduled, store.clock))
 
 
 def _watch(base: Base, cloudflare: MintingClient) -> Check:
@@ -135,6 +142,7 @@ def _minter(base: Base, cloudflare: MintingClient, installations: Installations,
         quota=quota,
         scope=settings.rotate_scope,
         clock=clock,
+        metrics=base.metrics,
     )
     return Minter(
         tokens=tokens,

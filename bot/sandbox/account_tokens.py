@@ -31,6 +31,9 @@ _STATUSES: Final = ("active", "disabled", "expired")
 _FEWEST_PER_PAGE, _MOST_PER_PAGE = 5, 50
 _LONGEST_NAME = 120
 _ALPHABET: Final = string.ascii_letters + string.digits
+MINTED_MARK: Final = "MADEUPMINTED"
+"""The beginning of each value: whoever searches for it, searches for all of them."""
+
 _NO_SUCH_TOKEN: Final = (HTTPStatus.NOT_FOUND, 1003, "Invalid token")
 
 
@@ -48,6 +51,7 @@ class AccountToken:
     is_deleted: bool = False
     flaw: Flaw | None = None
     listed_from: datetime
+    there_from: datetime
     changes: list[tuple[datetime, str]]
 
     def state_known_at(self, now: datetime) -> str:
@@ -67,7 +71,8 @@ class AccountTokens:
     """The tokens; the public attributes may be read and changed at any time.
 
     `known_after` is how long a new or enabled token stays unusable, `unknown_after` how long a disabled or deleted one
-    stays usable, and `listed_after` how long a new one is missing in lists: in seconds, for the calls that follow.
+    stays usable, `listed_after` how long a new one is missing in lists, and `there_after` how long it cannot be got,
+    changed or deleted: in seconds, for the calls that follow.
     `flaws` are those of the tokens that are created next, None for a good one.
     """
 
@@ -76,7 +81,7 @@ class AccountTokens:
         self.tokens: dict[str, AccountToken] = {}
         self.quota = 500
         self.others = 0
-        self.known_after = self.unknown_after = self.listed_after = 0.0
+        self.known_after = self.unknown_after = self.listed_after = self.there_after = 0.0
         self.name_filter: NameFilter = "part"
         self.not_selectable: set[str] = set()
         self.missing: set[str] = set()
@@ -139,13 +144,14 @@ class AccountTokens:
         now = self._clock()
         token = AccountToken(
             id=uuid4().hex,
-            value="cfat_" + "".join(secrets.choice(_ALPHABET) for _ in range(40)) + secrets.token_hex(4),
+            value=_make_value(),
             name=name,
             policies=policies,
             created_at=now,
             expires_on=expires_on,
             flaw=self.flaws.popleft() if self.flaws else None,
             listed_from=now + timedelta(seconds=self.listed_after),
+            there_from=now + timedelta(seconds=self.there_after),
             changes=[(now + timedelta(seconds=self.known_after), "active")],
         )
         self.tokens[token.id] = token
@@ -216,7 +222,8 @@ class AccountTokens:
 
     def _there(self, token_id: str) -> AccountToken | None:
         token = self.tokens.get(token_id)
-        return None if token is None or token.is_deleted else token
+        is_there = token is not None and not token.is_deleted and token.there_from <= self._clock()
+        return token if is_there else None
 
     def _select(self, name: str | None, *, is_expired_wanted: bool) -> list[AccountToken]:
         now = self._clock()
@@ -243,6 +250,11 @@ class AccountTokens:
             "policies": [{"id": uuid4().hex, **policy} for policy in token.policies],
         }
         return described if token.expires_on is None else {**described, "expires_on": write_time(token.expires_on)}
+
+
+def _make_value() -> str:
+    random = "".join(secrets.choice(_ALPHABET) for _ in range(40 - len(MINTED_MARK)))
+    return f"cfat_{MINTED_MARK}{random}{secrets.token_hex(4)}"
 
 
 def _read(body: bytes) -> dict[str, Any]:

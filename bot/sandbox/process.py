@@ -83,7 +83,10 @@ def find_free_port(wanted: int | None = None) -> int:
 
 
 class BotProcess:
-    """`python -m bot run` in a process of its own, with `environment` and nothing else."""
+    """`python -m bot run` in a process of its own, with `environment` and nothing else.
+
+    `module` is what runs in the place of `bot`, with the same arguments.
+    """
 
     def __init__(
         self,
@@ -92,9 +95,11 @@ class BotProcess:
         output: IO[bytes] | None = None,
         role: Role = "all",
         stop_patience: timedelta = _STOP_PATIENCE,
+        module: str = "bot",
     ) -> None:
         """Take the working directory (its `.env` would be read), and where stdout and stderr go (here, by default)."""
         self._role = role
+        self._module = module
         self._stop_patience = stop_patience
         self._environment = environment
         self._directory = directory
@@ -106,7 +111,7 @@ class BotProcess:
         self._process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
-            "bot",
+            self._module,
             "run",
             "--role",
             self._role,
