@@ -5,12 +5,14 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from typing import Final
 
 import aiohttp
 
 from bot.catalogs.checks import catalogs_check
-from bot.clients import cloudflare_client, open_slack, services, slack_app_token, slack_signers
+from bot.clients import cloudflare_client, minting_client, open_slack, services, slack_app_token, slack_signers
 from bot.cloudflare.access import CloudflareAccess
+from bot.cloudflare.minting_access import MintingAccess
 from bot.cloudflare.pace import LocalPace
 from bot.metrics import Metrics
 from bot.model.catalog import BucketKey, Snapshot
@@ -34,6 +36,7 @@ from bot.operations.policy_source import (
     name_policy,
 )
 from bot.operations.ports import ports_check
+from bot.operations.rotation_switch import rotation_check
 from bot.policy.explain import explain
 from bot.policy.file import PolicyBroken
 from bot.policy.gate import Gate, Home, is_served
@@ -49,6 +52,9 @@ from bot.slack.traffic import SlackTraffic
 from bot.storage.audit_watch import examine_audit
 from bot.storage.chain_start import read_authenticity
 from bot.storage.examination import examine_storage
+
+_NO_INSTALLATION: Final = "00000000"
+"""In place of the mark of this one's tokens, which the database has: an examination changes no token."""
 
 
 async def check(
@@ -133,11 +139,32 @@ async def _list_checks(loaded: LoadedSettings, policy: Policy, stack: AsyncExitS
         Check(part=Part.AUDIT, examine=partial(examine_audit, settings)),
         *(await _list_slack_checks(slack, policy, stack, comparison, url) if slack else ()),
         *(_list_cloudflare_checks(settings, policy, stack, comparison) if settings.role.delivers else ()),
+        *_list_rotation_checks(settings, policy, stack, comparison),
         *_list_audit_checks(settings),
         comparison.check(services(settings), refuses=takes_http),
     ]
     checks = [name_policy(each, settings) for each in checks]
     return sorted(checks, key=lambda check: list(Part).index(check.part))
+
+
+def _list_rotation_checks(
+    settings: Settings, policy: Policy, stack: AsyncExitStack, comparison: ClockComparison
+) -> list[Check]:
+    """Return the check of rotation, for a process that may make tokens: it asks about its token, and makes none."""
+    if settings.cloudflare_minting_token is None:
+        return [rotation_check(settings, lambda: policy.rules)] if settings.role.mints else []
+    clock = steady_clock()
+    client = minting_client(
+        settings,
+        installation=_NO_INSTALLATION,
+        serves=lambda _: False,
+        pace=LocalPace(clock),
+        comparison=comparison,
+        metrics=Metrics(),
+    )
+    stack.push_async_callback(client.aclose)
+    access = MintingAccess(client, settings.rotate_scope, clock, blocks=not settings.role.delivers)
+    return [rotation_check(settings, lambda: policy.rules, access.examine)]
 
 
 def _list_audit_checks(settings: Settings) -> list[Check]:

@@ -58,9 +58,12 @@ def _port(text: str) -> int:
 
 _role: Final = argument(
     "--role",
-    choices=("all", "gateway", "worker"),
+    choices=("all", "gateway", "worker", "minter"),
     default="all",
-    help="everything (the default), only the Slack side, or only the Cloudflare side (both need PostgreSQL)",
+    help=(
+        "everything (the default), only the Slack side, only the Cloudflare side, or only what makes tokens (all three "
+        "need PostgreSQL)"
+    ),
 )
 
 
@@ -110,8 +113,35 @@ def run(role: str, not_hardened: Sequence[str]) -> None:
         metavar=("USER", "BUCKET"),
         help="only say which rule lets this user id use this bucket, for each verb, and why",
     ),
+    argument(
+        "--mint",
+        metavar="BUCKET",
+        help="only try out rotation: create a token for this bucket, use it, and delete it; see docs/rotation.md",
+    ),
+    argument(
+        "--store",
+        action="store_true",
+        dest="stores",
+        help="with --mint: also store that token in the bucket's slot, which must be empty; for a test bucket",
+    ),
+    argument(
+        "--overwrite",
+        action="store_true",
+        dest="may_overwrite",
+        help="with --store: also where the slot holds a credential, which is lost",
+    ),
 )
-def check(role: str, url: str | None, policy: list[str] | None, not_hardened: Sequence[str], *, as_json: bool) -> None:
+def check(  # noqa: PLR0913 - its options
+    role: str,
+    url: str | None,
+    policy: list[str] | None,
+    mint: str | None,
+    not_hardened: Sequence[str],
+    *,
+    stores: bool,
+    may_overwrite: bool,
+    as_json: bool,
+) -> None:
     """Examine everything that the bot needs, and change nothing; exit code 1 if something has to be fixed."""
     with imports():
         from bot.check import check as examine_everything
@@ -126,6 +156,10 @@ def check(role: str, url: str | None, policy: list[str] | None, not_hardened: Se
 
     if policy is not None and not (SlackId.USER.fits(policy[0]) and is_bucket_name(policy[1])):
         refuse("--policy takes the id of a user and the name of a bucket: --policy U0123ABCD my-bucket")
+    if mint is not None and not is_bucket_name(mint):
+        refuse("--mint takes the name of a bucket: --mint my-test-bucket")
+    if (stores and mint is None) or (may_overwrite and not stores):
+        refuse("--store belongs to --mint, and --overwrite to --store: --mint my-test-bucket --store")
     configure_logging("critical", None)  # the findings say it all
     report = CheckReport(sys.stderr if as_json else sys.stdout)
     try:
@@ -134,7 +168,12 @@ def check(role: str, url: str | None, policy: list[str] | None, not_hardened: Se
         found = asyncio.run(check_without_settings(error.problems, not_hardened, report))
     else:
         forget_secrets()
-        if policy is None:
+        if mint is not None:
+            from bot.check_minting import check_minting
+
+            trial = check_minting(loaded.settings, report, mint, stores=stores, may_overwrite=may_overwrite)
+            found = asyncio.run(trial)
+        elif policy is None:
             found = asyncio.run(examine_everything(loaded, not_hardened, report, url))
         elif isinstance(loaded.settings, SlackSettings):
             found = asyncio.run(check_policy(loaded.settings, report, *policy))

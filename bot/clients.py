@@ -1,6 +1,7 @@
 """Builds the clients from the settings: the same for the running bot and for the command `check`."""
 
 import logging
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 
 import aiohttp
@@ -9,8 +10,10 @@ from slack_sdk.web.async_client import AsyncWebClient
 
 from bot.cloudflare.auth import ApiKey, ApiToken
 from bot.cloudflare.client import CloudflareClient
+from bot.cloudflare.minter import MintingClient
 from bot.cloudflare.pace import SharedPace
 from bot.metrics import Metrics
+from bot.model.catalog import BucketKey
 from bot.model.clock_comparison import ClockComparison
 from bot.model.right_of_way import RightOfWay
 from bot.model.secret import Secret
@@ -27,9 +30,14 @@ def cloudflare_client(
     metrics: Metrics,
     right_of_way: RightOfWay | None = None,
 ) -> CloudflareClient:
-    """Return a client with the bot's own credentials."""
-    if settings.cloudflare_api_token is not None:
-        auth: ApiToken | ApiKey = ApiToken(token=settings.cloudflare_api_token)
+    """Return a client with the bot's own credentials.
+
+    A minter has none: its client asks only with other tokens, such as one that it has just created.
+    """
+    has_own = has_own_credentials(settings)
+    token = settings.cloudflare_api_token if has_own else settings.cloudflare_minting_token
+    if token is not None:
+        auth: ApiToken | ApiKey = ApiToken(token=token)
     else:
         auth = ApiKey(email=settings.cloudflare_email or "", key=settings.cloudflare_api_key or Secret(""))
     return CloudflareClient(
@@ -42,6 +50,37 @@ def cloudflare_client(
         comparison=comparison,
         metrics=metrics,
         right_of_way=right_of_way,
+    )
+
+
+def has_own_credentials(settings: Settings) -> bool:
+    """Return whether this process may write catalogs, with credentials of the bot's own."""
+    return settings.cloudflare_api_token is not None or settings.cloudflare_api_key is not None
+
+
+def minting_client(  # noqa: PLR0913 - all by name
+    settings: Settings,
+    *,
+    installation: str,
+    serves: Callable[[BucketKey], bool],
+    pace: SharedPace,
+    comparison: ClockComparison,
+    metrics: Metrics,
+) -> MintingClient:
+    """Return a client with the token that makes tokens; raises ValueError if there is none."""
+    if settings.cloudflare_minting_token is None:
+        message = "without CLOUDFLARE_MINTING_TOKEN, no token is made"
+        raise ValueError(message)
+    return MintingClient(
+        account_id=settings.cloudflare_account_id,
+        base_url=settings.cloudflare_base_url,
+        token=settings.cloudflare_minting_token,
+        installation=installation,
+        serves=serves,
+        pace=pace,
+        network=settings.network,
+        comparison=comparison,
+        metrics=metrics,
     )
 
 

@@ -131,6 +131,11 @@ CLOUDFLARE_CALLS: Final = (
     "test_credential",
     "store_credential",
     "enable_catalog",
+    "create_token",
+    "list_tokens",
+    "set_token_status",
+    "delete_token",
+    "list_permission_groups",
 )
 CLOUDFLARE_REQUESTS: Final = Family(
     kind=Kind.COUNTER,

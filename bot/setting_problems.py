@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from bot.model.catalog import CatalogApi
 from bot.model.role import Role
-from bot.model.token_scope import TokenScope
+from bot.model.token_name import Scope
 from bot.setting_rotation import (
     EVERY,
     GRACE,
@@ -56,7 +56,7 @@ _FIXES: Final = {
     "R2_CREDENTIAL_METRICS_HOST": HOST_FIX,
     "R2_CREDENTIAL_METRICS_PORT": "is off, or a port from 0 to 65535; 0 takes a free one",
     QUOTA: "is the number of account API tokens that the account may have, from 1 to 1000000",
-    SCOPE: f"is one of {', '.join(TokenScope)}",
+    SCOPE: f"is one of {', '.join(Scope)}",
     "R2_CREDENTIAL_LOG_LEVEL": "is debug, info, warning or error",
     "R2_CREDENTIAL_LOG_FORMAT": "is json or console",
 }

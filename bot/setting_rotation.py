@@ -13,6 +13,9 @@ GRACE: Final = "R2_CREDENTIAL_ROTATE_GRACE"
 QUOTA: Final = "R2_CREDENTIAL_ROTATE_QUOTA"
 SCOPE: Final = "R2_CREDENTIAL_ROTATE_SCOPE"
 
+DEFAULT_EVERY: Final = timedelta(days=30)
+"""It concerns only what a person has rotated once: nothing is rotated by itself before that."""
+
 DEFAULT_GRACE: Final = timedelta(hours=1)
 DEFAULT_QUOTA: Final = 500
 """The account API tokens that Cloudflare lets an account have, unless it raised that."""

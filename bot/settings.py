@@ -21,11 +21,12 @@ from bot.model.foreign_text import one_line
 from bot.model.role import Role
 from bot.model.secret import Secret
 from bot.model.slack_ids import SlackId
-from bot.model.token_scope import TokenScope
+from bot.model.token_name import Scope
 from bot.network import DIRECT, PROXIES, Network, find_unused
 from bot.setting_names import find_misspelt_names, find_unknown_names, with_files
 from bot.setting_problems import find_problems_of_fields, find_problems_together
 from bot.setting_rotation import (
+    DEFAULT_EVERY,
     DEFAULT_GRACE,
     DEFAULT_QUOTA,
     EVERY,
@@ -254,12 +255,12 @@ class Settings(DatabaseSettings):
     max_token_lifetime: Annotated[timedelta | None, BeforeValidator(parse_lifetime)] = Field(
         None, alias="R2_CREDENTIAL_MAX_TOKEN_LIFETIME"
     )
-    rotate_every: Annotated[timedelta | None, BeforeValidator(parse_interval)] = Field(None, alias=EVERY)
+    rotate_every: Annotated[timedelta | None, BeforeValidator(parse_interval)] = Field(DEFAULT_EVERY, alias=EVERY)
     rotate_buckets: Annotated[tuple[str, ...], list_of(bucket_globs.find_slip, any_without="bucket")] = Field(
         (), alias="R2_CREDENTIAL_ROTATE_BUCKETS"
     )
     rotate_grace: Annotated[timedelta, BeforeValidator(parse_duration)] = Field(DEFAULT_GRACE, alias=GRACE)
-    rotate_scope: TokenScope = Field(TokenScope.BUCKET, alias=SCOPE)
+    rotate_scope: Scope = Field(Scope.BUCKET, alias=SCOPE)
     rotate_quota: int = Field(DEFAULT_QUOTA, alias=QUOTA, ge=1, le=1_000_000)
     allow_enable: bool = Field(default=False, alias="R2_CREDENTIAL_ALLOW_ENABLE")
     expiry_reminders: Annotated[tuple[timedelta, ...], BeforeValidator(parse_reminders)] = Field(

@@ -15,7 +15,6 @@ from aiohttp.test_utils import TestServer
 from slack_sdk.signature import SignatureVerifier
 from slack_sdk.web.async_client import AsyncWebClient
 
-from bot.app import _routes
 from bot.model.catalog import BucketKey, Catalog, CatalogStatus, CredentialStatus, Snapshot
 from bot.model.errors import BotError
 from bot.model.move import Move
@@ -23,6 +22,7 @@ from bot.model.submission import Sealed, State, Submission
 from bot.policy.attempt import RefusedAttempt
 from bot.policy.gate import Gate, Home
 from bot.policy.rules import Allowlist, Rule
+from bot.roles.gateway import routes_of
 from bot.sandbox.blocks import JsonObject
 from bot.sandbox.slack import FakeSlack
 from bot.sandbox.tokens import Behaviour, make_token
@@ -122,7 +122,7 @@ class Desk:
             rotations=self.watch_rotations(gate),
         )
         self.tables = LiveTables(parts)
-        app = build_bolt_app(_routes(parts, self.tables), home)
+        app = build_bolt_app(routes_of(parts, self.tables), home)
         ingress = Ingress(
             app, self.key_ring, ACCOUNT, self.clock, owner=Owner(self.web), fingerprint=AUTHENTICITY.fingerprint
         )

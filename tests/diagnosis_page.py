@@ -11,9 +11,10 @@ from typing import Any
 
 import httpx
 
+from bot.cloudflare.answers import parse_verification
 from bot.cloudflare.auth import ApiToken
 from bot.cloudflare.budget import Urgency
-from bot.cloudflare.client import CloudflareClient, Turn
+from bot.cloudflare.client import CloudflareClient
 from bot.cloudflare.diagnosis import ERROR_OF_CLIENT_CODE, ERROR_OF_CODE, ERROR_OF_STATUS, Answer, read_result
 from bot.cloudflare.echo import Echo
 from bot.cloudflare.errors import (
@@ -24,6 +25,16 @@ from bot.cloudflare.errors import (
     OperatorError,
     TokenRefusal,
     UnexplainedRefusal,
+)
+from bot.cloudflare.exchange import Turn
+from bot.cloudflare.minting_answers import PERMISSION_GROUP_CODE, read_minting_result, require_active
+from bot.cloudflare.minting_errors import (
+    MEANING_FOR_MINTED,
+    CreateUnanswered,
+    MintedTokenError,
+    MintingError,
+    RevocationRefused,
+    RotationError,
 )
 from bot.delivery.judge import explain_refusal, judge
 from bot.delivery.verify import Questions
@@ -134,14 +145,16 @@ def _both(usual: str, other: str, where: str) -> str:
     return _quote(usual) if usual == other else f"{_quote(usual)}; {where}: {_quote(other)}"
 
 
+def _answer_of(response: httpx.Response) -> Answer:
+    headers = response.headers.multi_items()
+    return Answer.parse(status=response.status_code, headers=headers, body=response.content, echo=Echo())
+
+
 def _meaning_for_a_write(sample: _Sample) -> str:
     if sample.status is None:
         return _quote(CloudflareUnreachable.code)
-    response = sample.respond()
-    headers = response.headers.multi_items()
-    answer = Answer.parse(status=response.status_code, headers=headers, body=response.content, echo=Echo())
     try:
-        read_result(answer, is_write=True)
+        read_result(_answer_of(sample.respond()), is_write=True)
     except CloudflareError as error:
         known = explain_refusal(error, _KNOWN)
         return _both(error.code, known.code, "of a token that was found active and able to read the catalog")
@@ -228,6 +241,47 @@ def ask_all() -> dict[tuple[str, str, str, str], list[str]]:
     return rows
 
 
+def list_minting_samples() -> Iterator[_Sample]:
+    """Yield an answer of each kind that Cloudflare may give to the minting token."""
+    yield _fault(f"code {PERMISSION_GROUP_CODE}", 400, PERMISSION_GROUP_CODE)
+    yield _fault("HTTP 4xx with the quota in its text", 400, 12345, "The maximum number of tokens is reached")
+    yield _fault('"name must have a length ..."', 400, None, "name must have a length between 1 and 120")
+    yield from list_samples()
+
+
+def _read_as_minter(answer: Answer) -> str:
+    try:
+        read_minting_result(answer, is_write=True)
+    except CloudflareError as error:
+        return f"`{error.code}`" + (": there may be a token" if error.possibly_landed else "")
+    return "not understood: there may be a token"
+
+
+@cache
+def ask_minter() -> dict[str, list[str]]:
+    """Return what answers to a create mean, each with the answers that mean it."""
+    rows: dict[str, list[str]] = {}
+    for sample in list_minting_samples():
+        meaning = f"`{CloudflareUnreachable.code}`: there may be a token"
+        if sample.status is not None:
+            meaning = _read_as_minter(_answer_of(sample.respond()))
+        rows.setdefault(meaning, []).append(sample.label)
+    told = {
+        "verified as `expired`, or its `expires_on` has passed": {"status": "expired"},
+        "verified as `disabled` or `revoked (exposed)`": {"status": "disabled"},
+    }
+    for label, found in told.items():
+        try:
+            require_active(parse_verification(_answer_of(_ACTIVE.respond()), _TOKEN | found), _NOW)
+        except CloudflareError as error:
+            rows[f"`{error.code}`"] = [label]
+    for pasted, minted in MEANING_FOR_MINTED.items():
+        rows.setdefault(f"`{minted.code}`", []).append(f"what means `{pasted.code}` about a pasted token")
+    rows[f"`{RevocationRefused.code}`"] = ["any other definite refusal of a change or a deletion"]
+    rows[f"`{CreateUnanswered.code}`"] = ["two creates of which it is not known whether they happened"]
+    return rows
+
+
 _SECTIONS: tuple[tuple[str, str, tuple[type[BotError], ...]], ...] = (
     (
         "Your token",
@@ -242,6 +296,14 @@ _SECTIONS: tuple[tuple[str, str, tuple[type[BotError], ...]], ...] = (
         "The bot's own access",
         "Never the fault of the pasted token. Ends as *failed*.",
         (OperatorError,),
+    ),
+    (
+        "Tokens that the bot creates",
+        (
+            "While a credential is rotated. Ends as *failed* or *refused*, and nothing was written; or stands in the "
+            "log and the metrics, where a token could not be taken back."
+        ),
+        (MintingError, MintedTokenError, RotationError),
     ),
     (
         "Without a reason",
@@ -283,7 +345,7 @@ ACTORS = {
 
 def _told(error: type[BotError]) -> str:
     """Return what a person reads; for a transient error, while the bot waits and at the end."""
-    if not issubclass(error, CloudflareTrouble):
+    if not issubclass(error, CloudflareTrouble | CreateUnanswered):
         setting = f" ({error.setting})" if error.setting else ""
         return (
             f"{error.user_message} In the log: {error.operator_fix}{setting}."
@@ -309,7 +371,7 @@ def _table(*heads: str) -> list[str]:
     return [_row(*heads), f"|{'---|' * len(heads)}"]
 
 
-def _cause(error: type[BotError], rows: Mapping[tuple[str, str, str, str], list[str]]) -> str:
+def _cause(error: type[BotError], rows: Mapping[Any, list[str]]) -> str:
     """Return the condition, from the error's docstring, and the answers of Cloudflare that mean it."""
     condition = " ".join((inspect.getdoc(error) or "").partition("\n\n")[0].split())
     answers = [label for meanings, labels in rows.items() if f"`{error.code}`" in str(meanings) for label in labels]
@@ -342,14 +404,27 @@ def build_document() -> str:
         ),
         *(_row("; ".join(labels), *(_blank(meaning) for meaning in meanings)) for meanings, labels in rows.items()),
     ]
+    lines += [
+        "",
+        "## What an answer to the minting token means",
+        "",
+        "The endpoints of the account's tokens have codes of their own. Where there may be a token, its name is never",
+        "sent again: the bot looks for it.",
+        "",
+        *_table("Cloudflare answers", "to the creation of a token"),
+        *(_row("; ".join(labels), meaning) for meaning, labels in ask_minter().items()),
+    ]
     for title, introduction, kinds in _SECTIONS:
         lines += ["", f"## {title}", "", introduction, ""]
         lines += _table("cause", "code", "who acts", "what the bot says", "retried")
         for error in (leaf for kind in kinds for leaf in leaves(kind)):
-            lines.append(
-                _row(_cause(error, rows), f"`{error.code}`", ACTORS[error.who_acts], _told(error), _retried(error))
-            )
+            cause = _cause(error, ask_minter() if _is_minters(error) else rows)
+            lines.append(_row(cause, f"`{error.code}`", ACTORS[error.who_acts], _told(error), _retried(error)))
     return "\n".join(lines) + "\n"
+
+
+def _is_minters(error: type[BotError]) -> bool:
+    return issubclass(error, MintingError | MintedTokenError | CreateUnanswered)
 
 
 def _blank(meaning: str) -> str:

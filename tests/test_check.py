@@ -138,6 +138,34 @@ def policy(tmp_path: Path) -> Path:
     return path
 
 
+MINTS: dict[str, tuple[bool, bool, list[str]]] = {
+    "nothing of it is set": (False, False, ["rotation_off"]),
+    "a token, and no rule": (True, False, ["rotation_not_granted"]),
+    "a rule, and no token": (False, True, ["minting_token_missing"]),
+    "both": (True, True, ["rotation_on", "minting_token_active", "minting_rights_enough"]),
+}
+
+
+@pytest.mark.parametrize(("has_token", "has_rule", "events"), MINTS.values(), ids=MINTS)
+async def test_rotation_is_examined_and_no_token_is_made(
+    cloudflare: FakeCloudflare, examine: Examine, policy: Path, events: list[str], *, has_token: bool, has_rule: bool
+) -> None:
+    """With the minting token, and only where a rule lets it be used."""
+    if has_rule:
+        write(policy, OF_GROUP + 'verbs = ["store", "rotate"]\n')
+    changes = {**NO_LISTS, "R2_CREDENTIAL_POLICY": str(policy)}
+    changes |= {"CLOUDFLARE_MINTING_TOKEN": cloudflare.minting_token} if has_token else {}
+
+    found = await examine(changes)
+
+    assert [each.event for each in found[Part.ROTATION]] == events
+    assert {request.method for request in cloudflare.requests} == {"GET"}
+    assert cloudflare.tokens.tokens == {}
+    minting = f"Bearer {cloudflare.minting_token}"
+    asked = [request for request in cloudflare.requests if request.headers["authorization"] == minting]
+    assert bool(asked) is (events[0] == "rotation_on")
+
+
 async def test_a_policy_is_examined(examine: Examine, policy: Path) -> None:
     """Its rules are counted, and the ids that it names are looked up; what is wrong with one names the file."""
     settings = {**NO_LISTS, "R2_CREDENTIAL_POLICY": str(policy)}

@@ -27,6 +27,7 @@ RUN_ELSEWHERE = {
     ".venv/bin/r2-credential-bot check": "tests/e2e/test_check.py",
     "r2-credential-bot run --role gateway": "tests/e2e/test_replicas.py",
     "r2-credential-bot run --role worker": "tests/e2e/test_replicas.py",
+    "r2-credential-bot run --role minter": "tests/e2e/test_minter.py",
     "docker build -t r2-credential-bot .": "tests/image/__main__.py",
     "r2-credential-bot backup /var/backups/r2-credential.sqlite": "tests/e2e/test_restore.py",
     "r2-credential-bot restored": "tests/e2e/test_restore.py",

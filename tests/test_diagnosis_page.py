@@ -2,6 +2,7 @@
 
 from bot.cloudflare.diagnosis import ERROR_OF_CLIENT_CODE, ERROR_OF_CODE, ERROR_OF_STATUS
 from bot.cloudflare.errors import CloudflareError, OperatorError, TokenRefusal
+from bot.cloudflare.minting_errors import RotationError
 from bot.model.errors import (
     AccessRefused,
     DatabaseRestored,
@@ -11,7 +12,7 @@ from bot.model.errors import (
     SealedValueUnreadable,
     leaves,
 )
-from tests.diagnosis_page import ACTORS, COMMAND, DOCUMENT, ask_all, build_document, list_samples
+from tests.diagnosis_page import ACTORS, COMMAND, DOCUMENT, ask_all, ask_minter, build_document, list_samples
 
 
 def test_the_page_matches_the_code() -> None:
@@ -24,7 +25,7 @@ def test_every_cause_is_listed_once() -> None:
     """Cloudflare's errors, refusals of the form and of the gate, and what came too late or cannot be opened."""
     written = DOCUMENT.read_text(encoding="utf-8")
     kinds = (CloudflareError, NotStorable, GivenUp, DatabaseRestored, AccessRefused, SealedValueUnreadable, NotApproved)
-    for error in (leaf for kind in kinds for leaf in leaves(kind)):
+    for error in (leaf for kind in (*kinds, RotationError) for leaf in leaves(kind)):
         assert written.count(f" | `{error.code}` | {ACTORS[error.who_acts]} | ") == 1
 
 
@@ -40,7 +41,7 @@ def test_every_code_and_status_of_the_tables_is_asked_about() -> None:
 
 def test_every_error_of_cloudflares_comes_from_an_answer() -> None:
     """Every leaf of the tree is the result of some answer."""
-    reached = str(list(ask_all()))
+    reached = str(list(ask_all())) + str(list(ask_minter()))
     unreached = {error.code for error in leaves(CloudflareError) if f"`{error.code}`" not in reached}
     assert unreached == set()
 

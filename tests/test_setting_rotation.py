@@ -9,7 +9,7 @@ import pytest
 
 from bot.model.role import Role
 from bot.model.secret import Secret
-from bot.model.token_scope import TokenScope
+from bot.model.token_name import Scope
 from bot.settings import (
     LoadedSettings,
     MinterSettings,
@@ -47,11 +47,11 @@ Load = Callable[..., LoadedSettings]
 def load(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Load:
     """Return a function that loads the settings of a role from these variables alone."""
     monkeypatch.chdir(tmp_path)
-    for name in list(os.environ):
-        if name.upper().startswith(OURS):
-            monkeypatch.delenv(name)
 
     def load_with(variables: dict[str, str], role: Role = Role.ALL) -> LoadedSettings:
+        for name in list(os.environ):
+            if name.upper().startswith(OURS):
+                monkeypatch.delenv(name)
         for name, value in variables.items():
             monkeypatch.setenv(name, value)
         return load_settings(role=role)
@@ -67,11 +67,12 @@ def problems(load: Load, variables: dict[str, str], role: Role = Role.ALL) -> li
 
 
 def test_nothing_is_rotated_unless_it_is_asked_for(load: Load) -> None:
-    """There is no minting token and no schedule; the rest has the documented defaults."""
+    """There is no minting token; the rest has the documented defaults, the schedule for what a person has begun."""
     settings = load(GOOD).settings
 
-    assert (settings.cloudflare_minting_token, settings.rotate_every, settings.rotate_buckets) == (None, None, ())
-    assert (settings.rotate_grace, settings.rotate_scope) == (timedelta(hours=1), TokenScope.BUCKET)
+    assert (settings.cloudflare_minting_token, settings.rotate_buckets) == (None, ())
+    assert settings.rotate_every == timedelta(days=30)
+    assert (settings.rotate_grace, settings.rotate_scope) == (timedelta(hours=1), Scope.BUCKET)
     assert settings.rotate_quota == 500
 
 
@@ -89,9 +90,9 @@ def test_a_schedule_is_off_or_at_least_a_day(load: Load) -> None:
     assert settings.cloudflare_minting_token == Secret(MINTING["CLOUDFLARE_MINTING_TOKEN"])
     assert (settings.rotate_every, settings.rotate_grace) == (timedelta(days=30), timedelta(minutes=90))
     assert settings.rotate_buckets == ("team-*", "!team-secret")
-    assert (settings.rotate_scope, settings.rotate_quota) == (TokenScope.ACCOUNT, 1000)
-    assert load({"R2_CREDENTIAL_ROTATE_EVERY": "off"}).settings.rotate_every is None
-    assert load({"R2_CREDENTIAL_ROTATE_EVERY": "24h"}).settings.rotate_every == timedelta(days=1)
+    assert (settings.rotate_scope, settings.rotate_quota) == (Scope.ACCOUNT, 1000)
+    assert load(GOOD | {"R2_CREDENTIAL_ROTATE_EVERY": "off"}).settings.rotate_every is None
+    assert load(GOOD | {"R2_CREDENTIAL_ROTATE_EVERY": "24h"}).settings.rotate_every == timedelta(days=1)
 
 
 @pytest.mark.parametrize(("grace", "is_doubtful"), [("1s", True), ("899s", True), ("15m", False), ("7d", False)])

@@ -1,18 +1,23 @@
-"""Watches stored credentials: reminds before a token expires, and announces one that stopped working."""
+"""Watches stored credentials: reminds before a token expires, and announces one that stopped working or is overdue."""
 
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Final, Protocol
 
 import structlog
 
+from bot.catalogs.authentic import IsAuthentic, report_forged
 from bot.model.catalog import BucketKey, StoredCredential
 from bot.model.errors import BotError
 from bot.model.known_catalogs import KnownCatalogs
 from bot.model.reference import about
+from bot.policy.scheduled import NOT_SCHEDULED, Overdue, Scheduled
 from bot.storage.catalogs import Catalogs
 
 WATCH_EVERY: Final = timedelta(minutes=1)
+
+_Say = Callable[[StoredCredential], Awaitable[None]]
 
 _log = structlog.get_logger()
 
@@ -22,6 +27,9 @@ class Announcer(Protocol):
 
     async def remind_of_expiry(self, credential: StoredCredential, due_at: datetime) -> None:
         """Post that a token expires or has expired; `due_at` distinguishes this reminder from the others."""
+
+    async def announce_overdue(self, overdue: Overdue, due_at: datetime) -> None:
+        """Post that a token was not replaced in time; `due_at` distinguishes this message from the others."""
 
     async def announce_broken(self, credential: StoredCredential) -> None:
         """Post that Cloudflare now calls a credential invalid that it called valid before."""
@@ -38,16 +46,17 @@ class CredentialWatch:
         reminders: Collection[timedelta],
         *,
         serves: Callable[[BucketKey], bool],
-        is_authentic: Callable[[StoredCredential], Awaitable[bool]],
+        is_authentic: IsAuthentic,
+        scheduled: Scheduled = NOT_SCHEDULED,
     ) -> None:
-        """Take `is_authentic`, which returns whether the bot itself recorded a credential; raises DatabaseTrouble."""
+        """Store the dependencies."""
         self._catalogs = catalogs
         self._announcer = announcer
         self._clock = clock
         self._reminders = reminders
         self._serves = serves
-        self._is_authentic = is_authentic
-        self._forged: set[str] = set()
+        self._is_ours = report_forged(is_authentic)
+        self._scheduled = scheduled
 
     async def announce_due(self) -> None:
         """Announce what is due now. Never fails."""
@@ -60,17 +69,19 @@ class CredentialWatch:
             if self._serves(credential.key):
                 await _try_to(self._announce_if_broken, credential)
                 if _is_in_its_slot(credential, known):
-                    await _try_to(self._remind_if_due, credential)
+                    await _try_to(self._choose_reminder(credential, known), credential)
 
     def _find_due(self, known: KnownCatalogs) -> list[StoredCredential]:
         """Return the few of which something may be due: with 10,000, to ask more of each took 80 ms a minute."""
-        first = self._clock() + max(self._reminders, default=timedelta(0))
-        due = [
-            each
+        now = self._clock()
+        first = now + max(self._reminders, default=timedelta(0))
+        due = {
+            each.bucket: each
             for each in known.credentials.values()
             if each.broken_at is not None or (each.expires_at is not None and each.expires_at <= first)
-        ]
-        return sorted(due, key=lambda each: each.bucket)
+        }
+        due |= {each.credential.bucket: each.credential for each in self._scheduled.find_overdue(known, now)}
+        return [due[bucket] for bucket in sorted(due)]
 
     async def _announce_if_broken(self, credential: StoredCredential) -> None:
         if credential.broken_at is not None and await self._is_ours(credential):
@@ -78,15 +89,11 @@ class CredentialWatch:
             await self._catalogs.note_announced(credential)
             _log.warning("credential_broken", bucket=credential.bucket)
 
-    async def _is_ours(self, credential: StoredCredential) -> bool:
-        """Return whether this may be announced in a person's name; who writes to the database must not."""
-        if await self._is_authentic(credential):
-            return True
-        if credential.submission_id not in self._forged:
-            self._forged.add(credential.submission_id)
-            row = f"{credential.key.account_id} {credential.bucket}"
-            _log.critical("record_not_authentic", table="credentials", row=row, column="submission_id")
-        return False
+    def _choose_reminder(self, credential: StoredCredential, known: KnownCatalogs) -> _Say:
+        """Return how this person is reminded: a token that is replaced by itself needs nobody before it is overdue."""
+        if self._scheduled.timetable_of(credential, known) is None:
+            return self._remind_if_due
+        return partial(self._announce_if_overdue, self._scheduled.overdue(credential, known, self._clock()))
 
     async def _remind_if_due(self, credential: StoredCredential) -> None:
         now = self._clock()
@@ -96,8 +103,17 @@ class CredentialWatch:
             await self._catalogs.note_reminded(credential, now)
             _log.info("expiry_reminded", bucket=credential.bucket)
 
+    async def _announce_if_overdue(self, overdue: Overdue | None, credential: StoredCredential) -> None:
+        now = self._clock()
+        due_at = None if overdue is None else find_overdue_reminder(overdue, now, self._reminders)
+        if overdue is not None and due_at is not None and await self._is_ours(credential):
+            await self._announcer.announce_overdue(overdue, due_at)
+            await self._catalogs.note_reminded(credential, now)
+            code = overdue.failure.code if overdue.failure else None
+            _log.warning("rotation_overdue", bucket=credential.bucket, since=overdue.since.isoformat(), error=code)
 
-async def _try_to(say: Callable[[StoredCredential], Awaitable[None]], credential: StoredCredential) -> None:
+
+async def _try_to(say: _Say, credential: StoredCredential) -> None:
     """Announce it, or leave it for the next round: a failure must not hold up the others."""
     with about(credential.submission_id):
         try:
@@ -124,7 +140,17 @@ def find_reminder(credential: StoredCredential, now: datetime, reminders: Collec
     """
     if credential.expires_at is None:
         return None
-    passed = [credential.expires_at - reminder for reminder in reminders if credential.expires_at - reminder <= now]
-    due_at = max(passed, default=None)
+    return _find_last(credential, now, (credential.expires_at - reminder for reminder in reminders))
+
+
+def find_overdue_reminder(overdue: Overdue, now: datetime, reminders: Collection[timedelta]) -> datetime | None:
+    """Return the same for a token that should have been replaced: once at that time, and at the reminders after it."""
+    expires_at = overdue.credential.expires_at
+    times = [] if expires_at is None else [expires_at - reminder for reminder in reminders]
+    return _find_last(overdue.credential, now, (overdue.since, *(at for at in times if at > overdue.since)))
+
+
+def _find_last(credential: StoredCredential, now: datetime, times: Iterable[datetime]) -> datetime | None:
+    due_at = max((at for at in times if at <= now), default=None)
     said_until = max(credential.stored_at, credential.reminded_at or credential.stored_at)
     return due_at if due_at is not None and due_at > said_until else None

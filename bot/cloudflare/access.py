@@ -21,8 +21,9 @@ from bot.cloudflare.access_findings import (
 from bot.cloudflare.answers import TokenVerification
 from bot.cloudflare.auth import ApiKey
 from bot.cloudflare.budget import Urgency
-from bot.cloudflare.client import CloudflareClient, Turn
+from bot.cloudflare.client import CloudflareClient
 from bot.cloudflare.errors import CloudflareError, CloudflareTrouble, CloudflareUnreachable, Throttled
+from bot.cloudflare.exchange import Turn
 from bot.cloudflare.silence import explain_silence
 from bot.model.errors import DatabaseTrouble
 from bot.model.finding import Check, Finding, Mark, Part

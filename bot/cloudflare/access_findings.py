@@ -3,7 +3,6 @@
 Quotes nothing of an answer but ids, codes and times.
 """
 
-import re
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Final
@@ -33,7 +32,6 @@ _MALFORMED: Final = (6003, 6103, 6111)
 _UNAUTHORIZED: Final = 9109
 _AUTHENTICATION_ERROR: Final = 10000
 _INVALID_TOKEN: Final = 1000
-_FROM_ELSEWHERE: Final = re.compile(r"from location", re.IGNORECASE)
 
 _OTHER_KINDS: Final[Mapping[TokenKind, str]] = {
     TokenKind.GLOBAL_KEY: "it looks like a Global API key: create an API token instead, or set CLOUDFLARE_API_KEY",
@@ -109,7 +107,7 @@ def describe_refused_token(error: CloudflareError, owner: TokenKind, kind: Token
     code, known = error.cloudflare_code, _known(error)
     if not isinstance(error, CallerRejected) or code is None:
         return None
-    if code == _UNAUTHORIZED and _FROM_ELSEWHERE.search(error.cloudflare_message):
+    if error.is_about_addresses:
         text = "the bot's own token works from certain IP addresses only, and not from here"
         fix = "in Cloudflare, remove the token's IP address filter, or add the address from which the bot calls"
         return _bad_token("cloudflare_token_limited_to_addresses", text, fix, known)

@@ -112,13 +112,13 @@ def _match(value: object, unknown: _Status) -> _Status:
 def parse_verification(answer: Answer, result: object) -> TokenVerification:
     """Read a verification. Raises AnswerNotUnderstood if any part of it is unclear."""
     found = result if isinstance(result, dict) else {}
-    status = _parse_status(found.get("status"))
+    status = parse_status(found.get("status"))
     token_id = found.get("id")
     try:
-        expires_at, not_before = (_parse_time(found.get(name)) for name in ("expires_on", "not_before"))
+        expires_at, not_before = (parse_time(found.get(name)) for name in ("expires_on", "not_before"))
     except ValueError:
         status = None
-    if status is None or not isinstance(token_id, str) or not _TOKEN_ID.fullmatch(token_id):
+    if status is None or not isinstance(token_id, str) or not is_token_id(token_id):
         raise not_understood(answer, is_write=False)
     return TokenVerification(
         id=token_id,
@@ -130,12 +130,18 @@ def parse_verification(answer: Answer, result: object) -> TokenVerification:
     )
 
 
-def _parse_status(value: object) -> TokenStatus | None:
+def is_token_id(text: str) -> bool:
+    """Return whether a token can have this id."""
+    return _TOKEN_ID.fullmatch(text) is not None
+
+
+def parse_status(value: object) -> TokenStatus | None:
+    """Read a token's state; None for one that this version does not know."""
     word = value.partition(" ")[0] if isinstance(value, str) else None
     return next((status for status in TokenStatus if status == word), None)
 
 
-def _parse_time(value: object) -> datetime | None:
+def parse_time(value: object) -> datetime | None:
     """Read an RFC 3339 time, or None if it is missing or empty; raises ValueError for anything else."""
     if value is None or value == "":
         return None

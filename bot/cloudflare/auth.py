@@ -5,7 +5,7 @@ Each is passed to httpx at the last moment, so that no stack frame, log or kept 
 
 import json
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mapping
 from dataclasses import dataclass
 
 import httpx
@@ -96,23 +96,16 @@ class Fence:
             await self.check()
 
 
-class _TokenFence(Fence):
-    """Stops a request that carries a pasted token."""
-
-    def __init__(self, token: Secret, may_send: Callable[[], Awaitable[bool]]) -> None:
-        super().__init__(may_send)
-        self._token = token
-        self.secrets = (token,)
-
-
-class Bearer(_TokenFence, httpx.Auth):
+class Bearer(Fence, httpx.Auth):
     """A request with a pasted token instead of the bot's own credentials."""
 
     def __init__(self, token: Secret, may_send: Callable[[], Awaitable[bool]]) -> None:
         """Raise TokenMalformed for a token that no header can carry: httpx would quote it in an exception."""
         if not _HEADER_VALUE.fullmatch(token.reveal()):
             raise TokenMalformed
-        super().__init__(token, may_send)
+        super().__init__(may_send)
+        self._token = token
+        self.secrets = (token,)
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
         """Add the header."""
@@ -120,11 +113,12 @@ class Bearer(_TokenFence, httpx.Auth):
         yield request
 
 
-class CredentialBody(_TokenFence, httpx.AsyncByteStream):
-    """The body with the pasted token, built while it is being sent, so that no request object ever holds it."""
+class Body(Fence, httpx.AsyncByteStream):
+    """A JSON body, whose sender is asked once more before it goes out: without its body, a request changes nothing."""
 
-    def __init__(self, token: Secret, may_send: Callable[[], Awaitable[bool]]) -> None:
-        super().__init__(token, may_send)
+    def __init__(self, document: Mapping[str, object], may_send: Callable[[], Awaitable[bool]]) -> None:
+        super().__init__(may_send)
+        self._document = document
         self.length = len(self._encode())
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
@@ -133,7 +127,21 @@ class CredentialBody(_TokenFence, httpx.AsyncByteStream):
 
     def _encode(self) -> bytes:
         # ASCII with escapes: a lone surrogate would raise an encoding error that quotes the whole body.
-        return json.dumps({"token": self._token.reveal()}, separators=(",", ":")).encode("ascii")
+        return json.dumps(self._document, separators=(",", ":"), default=_reveal).encode("ascii")
+
+
+class CredentialBody(Body):
+    """The body with the pasted token, built while it is being sent, so that no request object ever holds it."""
+
+    def __init__(self, token: Secret, may_send: Callable[[], Awaitable[bool]]) -> None:
+        super().__init__({"token": token}, may_send)
+        self.secrets = (token,)
+
+
+def _reveal(secret: object) -> str:
+    """Return the text of a secret in a document that is being encoded."""
+    assert isinstance(secret, Secret)  # noqa: S101 - all else in our documents is JSON
+    return secret.reveal()
 
 
 def _require_header_value(secret: Secret, name: str) -> None:

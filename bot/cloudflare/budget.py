@@ -4,7 +4,8 @@ Any period as long as Cloudflare's window, wherever it begins, holds at most 97 
 whether Cloudflare's windows slide, nor when they begin. While more than half of the quota is left, requests go at
 once; after that never faster than evenly, and the rest is spread over the time until more becomes free. Others may use
 the same quota: when the `Ratelimit` headers show that, half of what they leave is spread over the time until their
-window is certainly over. A 429 stops everything until its Retry-After. The last quarter is reserved for writes.
+window is certainly over. A 429 stops everything until its Retry-After. The last quarter is reserved for writes, and a
+small part of it for those that are not one of many.
 """
 
 from collections.abc import Iterator, Mapping
@@ -18,6 +19,8 @@ DEFAULT_WINDOW: Final = timedelta(minutes=5)
 RESERVE_PERCENT: Final = 3
 FOR_WRITES_PERCENT: Final = 25
 """The share that dry runs cannot use up: enough for 58 writes in 5 minutes, each with its checks."""
+FOR_SINGLE_WRITES_PERCENT: Final = 3
+"""The share that writes of many buckets at once cannot use up: enough for 7 others in 5 minutes."""
 LATENESS: Final = timedelta(seconds=0.3)
 """How much longer one request may take to reach Cloudflare than another."""
 ROUNDING: Final = timedelta(seconds=1)
@@ -38,10 +41,16 @@ class Urgency(IntEnum):
 
     WRITE = 0
     """A change: the checks before it, the write itself, and the confirmation after it."""
-    CHECK = 1
+    BULK = 1
+    """A change that is one of many: whoever changes one thing goes first."""
+    CHECK = 2
     """A person waits for an answer that changes nothing."""
-    BACKGROUND = 2
+    BACKGROUND = 3
     """No one waits."""
+
+
+_KEPT_PERCENT: Final = {Urgency.WRITE: 0, Urgency.BULK: FOR_SINGLE_WRITES_PERCENT}
+"""Of the budget, for what is more urgent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,7 +177,7 @@ class Budget:
 
     def opens_at(self, now: datetime, urgency: Urgency) -> datetime:
         """Return when a request of that urgency may go: `now`, or later if blocked or used up."""
-        kept = 0 if urgency is Urgency.WRITE else self._most * FOR_WRITES_PERCENT // 100
+        kept = self._most * _KEPT_PERCENT.get(urgency, FOR_WRITES_PERCENT) // 100
         at = max(now, self.blocked_until or now)
         at = max(at, self.spent.forwarded(at).falls_below(self._most - kept) or at)
         spare = self.forwarded(at).spare

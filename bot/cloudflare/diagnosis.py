@@ -5,7 +5,7 @@ Only `success` and `errors` decide, never `messages`, where even a success of Cl
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from email.utils import parsedate_to_datetime
@@ -32,6 +32,7 @@ from bot.cloudflare.errors import (
 )
 from bot.model.errors import leaves
 from bot.model.foreign_text import one_line
+from bot.model.secret import Secret
 
 ERROR_OF_CODE: Mapping[int, type[CloudflareError]] = {
     code: leaf for leaf in leaves(CloudflareError) for code in leaf.cloudflare_codes
@@ -82,9 +83,20 @@ class Answer:
     is_challenge_page: bool
 
     @classmethod
-    def parse(cls, *, status: int, headers: Iterable[tuple[str, str]], body: bytes | None, echo: Echo) -> Self:
-        """Parse an answer; header names are in lower case, `body` is None if it was not read."""
-        document, beginning = _parse_json(body or b"", echo), (body or b"")[:_EDGE_PAGE_BYTES]
+    def parse(
+        cls,
+        *,
+        status: int,
+        headers: Iterable[tuple[str, str]],
+        body: bytes | None,
+        echo: Echo,
+        secret_names: Collection[str] = (),
+    ) -> Self:
+        """Parse an answer; header names are in lower case, `body` is None if it was not read.
+
+        In the document, the strings with one of the `secret_names` are `Secret`s from the beginning.
+        """
+        document, beginning = _parse_json(body or b"", echo, secret_names), (body or b"")[:_EDGE_PAGE_BYTES]
         return cls(
             status=status,
             headers=_keep_headers(headers, echo),
@@ -104,7 +116,7 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Fault:
+class Fault:
     """One entry of the envelope's `errors`."""
 
     code: int | None
@@ -117,18 +129,34 @@ def read_result(answer: Answer, *, is_write: bool) -> object:
 
     With `is_write`, an unclear answer may mean that something was written. Raises only `CloudflareError`s.
     """
-    document = answer.document
-    if _is_success(answer):
-        return document.get("result") if isinstance(document, dict) else None
-    fault = _choose_fault(document)
-    kind = _classify(answer, fault)
-    raise kind(
+    if is_success(answer):
+        return result_of(answer)
+    fault = choose_fault(answer.document)
+    kind = classify(answer, fault)
+    raise make_error(kind, answer, fault, possibly_landed=is_write and is_unclear(kind, answer.status))
+
+
+def is_success(answer: Answer) -> bool:
+    """Return whether the answer is an unambiguous success."""
+    if answer.status in (HTTPStatus.NO_CONTENT, HTTPStatus.RESET_CONTENT):
+        return answer.is_empty or _says_success(answer.document)
+    return _is_2xx(answer.status) and _says_success(answer.document)
+
+
+def result_of(answer: Answer) -> object:
+    """Return the `result` of a success."""
+    return answer.document.get("result") if isinstance(answer.document, dict) else None
+
+
+def make_error(kind: type[CloudflareError], answer: Answer, fault: Fault, *, possibly_landed: bool) -> CloudflareError:
+    """Return an error of this kind with what is known of the answer."""
+    return kind(
         status=answer.status,
         cloudflare_code=fault.code,
         cloudflare_message=_describe(fault),
         cf_ray=answer.cf_ray,
         retry_after=_find_retry_after(answer),
-        possibly_landed=is_write and _is_unclear(kind, answer.status),
+        possibly_landed=possibly_landed,
     )
 
 
@@ -146,18 +174,19 @@ def _keep_headers(headers: Iterable[tuple[str, str]], echo: Echo) -> Mapping[str
     return {name: echo.remove(", ".join(values)) for name, values in kept.items()}
 
 
-def _parse_json(body: bytes, echo: Echo) -> object:
+def _parse_json(body: bytes, echo: Echo, secret_names: Collection[str]) -> object:
     """Parse, then remove echoes: JSON escapes would hide them before."""
+
+    def seal(parsed: dict[str, object]) -> dict[str, object]:
+        return {
+            name: Secret(part) if name in secret_names and isinstance(part, str) else part
+            for name, part in parsed.items()
+        }
+
     try:
-        return echo.clean(json.loads(body))
+        return echo.clean(json.loads(body, object_hook=seal if secret_names else None))
     except (ValueError, RecursionError):
         return None
-
-
-def _is_success(answer: Answer) -> bool:
-    if answer.status in (HTTPStatus.NO_CONTENT, HTTPStatus.RESET_CONTENT):
-        return answer.is_empty or _says_success(answer.document)
-    return _is_2xx(answer.status) and _says_success(answer.document)
 
 
 def _says_success(document: object) -> bool:
@@ -168,23 +197,23 @@ def _is_2xx(status: int) -> bool:
     return HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES
 
 
-def _choose_fault(document: object) -> _Fault:
+def choose_fault(document: object) -> Fault:
     """Return the first fault with a known code, else the first one, else the edge's, else an empty one."""
     if not isinstance(document, dict):
-        return _Fault(code=None, message="")
+        return Fault(code=None, message="")
     faults = list(_list_faults(document.get("errors")))
     known = [fault for fault in faults if fault.code in ERROR_OF_CODE or fault.code in ERROR_OF_CLIENT_CODE]
-    edge = _Fault(code=_read_code(document.get("error_code")), message="")
+    edge = Fault(code=_read_code(document.get("error_code")), message="")
     return next(chain(known, faults), edge)
 
 
-def _list_faults(errors: object, *, is_chain: bool = False) -> Iterator[_Fault]:
+def _list_faults(errors: object, *, is_chain: bool = False) -> Iterator[Fault]:
     """Yield the faults, each with those of its `error_chain`, which holds the cause of a 6003."""
     for entry in errors if isinstance(errors, list) else []:
         if not isinstance(entry, dict):
             continue
         message = entry.get("message")
-        yield _Fault(
+        yield Fault(
             code=_read_code(entry.get("code")),
             message=message if isinstance(message, str) else "",
             documentation_url=_read_documentation_url(entry.get("documentation_url")),
@@ -202,7 +231,7 @@ def _read_code(value: object) -> int | None:
     return value if 0 <= value <= _LARGEST_CODE else None
 
 
-def _classify(answer: Answer, fault: _Fault) -> type[CloudflareError]:
+def classify(answer: Answer, fault: Fault) -> type[CloudflareError]:
     """Decide by the most specific sign: a challenge, the code, the edge, the status."""
     if answer.headers.get("cf-mitigated") == "challenge":
         return ChallengePage
@@ -214,7 +243,7 @@ def _classify(answer: Answer, fault: _Fault) -> type[CloudflareError]:
     return kind or _classify_page(answer, fault) or _classify_status(answer.status, answer.document, fault)
 
 
-def _classify_page(answer: Answer, fault: _Fault) -> type[CloudflareError] | None:
+def _classify_page(answer: Answer, fault: Fault) -> type[CloudflareError] | None:
     """Classify an answer that does not come from the API."""
     if _is_from_edge(answer, fault):
         return EdgeRefused
@@ -230,7 +259,7 @@ def _classify_unread(status: int) -> type[CloudflareError]:
     return CloudflareUnavailable if status >= HTTPStatus.INTERNAL_SERVER_ERROR else AnswerNotUnderstood
 
 
-def _classify_2xx(document: object, fault: _Fault) -> type[CloudflareError]:
+def _classify_2xx(document: object, fault: Fault) -> type[CloudflareError]:
     """Treat a 2xx as a refusal only when `success` is false and a code says which; else the outcome is unknown."""
     says_no = isinstance(document, dict) and document.get("success") is False
     if fault.code is None or not says_no:
@@ -238,7 +267,7 @@ def _classify_2xx(document: object, fault: _Fault) -> type[CloudflareError]:
     return _classify_code(HTTPStatus.OK, fault) or RequestRejected
 
 
-def _classify_code(status: int, fault: _Fault) -> type[CloudflareError] | None:
+def _classify_code(status: int, fault: Fault) -> type[CloudflareError] | None:
     if status == HTTPStatus.TOO_MANY_REQUESTS:
         return Throttled
     if fault.code == _AMBIGUOUS_CODE:
@@ -259,14 +288,14 @@ def _classify_ambiguous(status: int, message: str) -> type[CloudflareError]:
     return CallerNotAllowed if is_permanent else CloudflareUnavailable
 
 
-def _is_from_edge(answer: Answer, fault: _Fault) -> bool:
+def _is_from_edge(answer: Answer, fault: Fault) -> bool:
     """Distinguish the edge from the API by the envelope, which the edge lacks: the API uses codes of that range too."""
     has_envelope = isinstance(answer.document, dict) and "success" in answer.document
     is_edge_code = answer.status in _EDGE_STATUSES and fault.code in _EDGE_CODES
     return answer.is_edge_page or (is_edge_code and not has_envelope)
 
 
-def _classify_status(status: int, document: object, fault: _Fault) -> type[CloudflareError]:
+def _classify_status(status: int, document: object, fault: Fault) -> type[CloudflareError]:
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return CloudflareUnavailable
     if status < HTTPStatus.BAD_REQUEST:
@@ -285,14 +314,14 @@ def _classify_without_code(status: int, document: object) -> type[CloudflareErro
     return CallerRejected if status == HTTPStatus.FORBIDDEN and is_from_api else None
 
 
-def _is_unclear(kind: type[CloudflareError], status: int) -> bool:
+def is_unclear(kind: type[CloudflareError], status: int) -> bool:
     """Return whether a write may have happened although no success was reported."""
     if kind is EdgeRefused and status < HTTPStatus.INTERNAL_SERVER_ERROR:
         return False
     return issubclass(kind, CloudflareTrouble) and kind.leaves_open
 
 
-def _describe(fault: _Fault) -> str:
+def _describe(fault: Fault) -> str:
     """Return Cloudflare's own text, followed by the page of its documentation that it names, if any."""
     url = fault.documentation_url
     return f"{_clean(fault.message, LONGEST_MESSAGE - len(url) - 1)} {url}".strip() if url else _clean(fault.message)

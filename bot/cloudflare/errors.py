@@ -15,9 +15,6 @@ CloudflareError
 │   │   ├── LacksCatalogRights
 │   │   ├── LacksStorageRights
 │   │   └── CredentialRefused
-│   ├── MintedTokenRefusal  of a token that the bot made itself
-│   │   ├── MintedTokenUseless
-│   │   └── MintedTokenRefused
 │   └── CatalogRefusal     of the bucket or its catalog
 │       ├── CatalogNotEnabled
 │       ├── CatalogInactive
@@ -45,7 +42,7 @@ CloudflareError
 import re
 from datetime import timedelta
 from http import HTTPStatus
-from typing import ClassVar, Final
+from typing import ClassVar, Final, TypeVar
 
 from bot.model.errors import (
     CREATE_ANOTHER,
@@ -70,15 +67,17 @@ DOCUMENTATION_URL: Final = re.compile(
 _COPY_AGAIN: Final = "Copy the whole token again and submit it."
 _CUSTOM_RIGHTS: Final = 'Custom tokens: "Workers R2 Data Catalog Write" and "Workers R2 Storage Write".'
 _NOT_YOURS: Final = "; your token is not the reason."
-_SCOPE: Final = "R2_CREDENTIAL_ROTATE_SCOPE"
-_PROVE: Final = "prove with `check --mint BUCKET` what the account accepts"
 _KEPT_REFUSING: Final = "Cloudflare, or something between it and the bot, kept refusing and gave no reason"
 _ADDRESS: Final = "CLOUDFLARE_ACCOUNT_ID"
 _TOKEN: Final = "CLOUDFLARE_API_TOKEN"  # noqa: S105 - the name of a setting
+_UNAUTHORIZED: Final = 9109
+_FROM_ELSEWHERE: Final = re.compile(r"from location", re.IGNORECASE)
 _BOTS_RIGHT: Final = (
     'give the bot\'s own token the permission "Workers R2 Data Catalog Write" for the account, in the dashboard under '
     "Manage Account, Account API Tokens"
 )
+
+_Kind = TypeVar("_Kind", bound="CloudflareError")
 
 
 class CloudflareError(BotError):
@@ -123,6 +122,24 @@ class CloudflareError(BotError):
         self.possibly_landed = possibly_landed
         self.failure = failure
         self.why = why
+
+    @property
+    def is_about_addresses(self) -> bool:
+        """Whether it says that the token works from certain IP addresses only, and not from this one."""
+        return self.cloudflare_code == _UNAUTHORIZED and _FROM_ELSEWHERE.search(self.cloudflare_message) is not None
+
+    def as_kind(self, kind: type[_Kind]) -> _Kind:
+        """Return the same answer as another error: what it means about another token."""
+        return kind(
+            status=self.status,
+            cloudflare_code=self.cloudflare_code,
+            cloudflare_message=self.cloudflare_message,
+            cf_ray=self.cf_ray,
+            retry_after=self.retry_after,
+            possibly_landed=self.possibly_landed,
+            failure=self.failure,
+            why=self.why,
+        )
 
     def __str__(self) -> str:
         known = {"status": self.status, "cloudflare_code": self.cloudflare_code, "cf_ray": self.cf_ray}
@@ -248,30 +265,6 @@ class CredentialRefused(TokenRefusal):
     passes = True
     cause = "Cloudflare refused this token: it is not valid, or lacks a permission."
     fixes = (CREATE_ANOTHER, _CUSTOM_RIGHTS)
-
-
-class MintedTokenRefusal(Refusal):
-    """Cloudflare does not accept the token that the bot made for this bucket."""
-
-    who_acts = WhoActs.OPERATOR
-
-
-class MintedTokenUseless(MintedTokenRefusal):
-    """The token exists, but does not reach the catalog: Cloudflare does not check the names in a token's policies."""
-
-    code = "minted_token_useless"
-    cause = "Cloudflare made a token for this bucket, but it cannot do anything with the catalog."
-    setting = _SCOPE
-    operator_fix = f"{_PROVE}; catalogs exist only for buckets without a jurisdiction"
-
-
-class MintedTokenRefused(MintedTokenRefusal):
-    """Codes 30004 and 30005 about a token that the bot made: perhaps one with rights for one bucket is not enough."""
-
-    code = "minted_token_refused"
-    cause = "Cloudflare does not take a token for this bucket alone as the catalog's credential."
-    setting = _SCOPE
-    operator_fix = f"set it to account, {_PROVE}, and rotate again"
 
 
 class CatalogRefusal(Refusal):

@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
-from bot.cloudflare.client import Turn
+from bot.cloudflare.exchange import Turn
 from bot.delivery.endings import end_unwritten
 from bot.delivery.permit import find_rule
 from bot.delivery.step import MaySend, Step
@@ -53,7 +53,7 @@ class Approve(Step):
         decision = await self._tools.asking.find_decision(submission)
         if decision is not None:
             return await self._follow(pending, rule, decision)
-        if submission.state is State.STORING:
+        if submission.state is State.STORING or _is_minted(submission):
             raise ApprovalMissing
         if submission.state is not State.AWAITING_APPROVAL:  # first: from now on, no other token can take its place
             changes = Changes(approval_channel=rule.approval_channel or submission.channel_id)
@@ -101,3 +101,8 @@ class Approve(Step):
         """Come back in a while, or as soon as a decision is recorded. An error that delayed asking is over."""
         at = min(self._tools.clock() + ASK_AGAIN_AFTER, submission.expires_at)
         return Move(to=State.AWAITING_APPROVAL, at=at, changes=Changes(findings=submission.findings))
+
+
+def _is_minted(submission: Submission) -> bool:
+    """Return whether the token has been made already: it had to be approved before."""
+    return submission.task is Task.ROTATE and submission.state in (State.MINTED, State.VERIFYING)

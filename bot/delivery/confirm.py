@@ -5,8 +5,8 @@ from typing import Final
 
 import structlog
 
-from bot.cloudflare.client import Turn
 from bot.cloudflare.errors import CloudflareError, OperatorError
+from bot.cloudflare.exchange import Turn
 from bot.delivery.step import MaySend, Step
 from bot.model.catalog import BucketKey, CredentialStatus
 from bot.model.move import Changes, Move
@@ -65,7 +65,7 @@ class Confirm(Step):
     def _end(self, status: CredentialStatus, tested_at: datetime | None) -> Move:
         """End it. Only a test that found the credential working proves that an older token is not in the slot."""
         is_proven = tested_at is not None and status is CredentialStatus.VALID
-        now, grace = self._tools.clock(), self._tools.rotate_grace
+        now, grace = self._tools.clock(), self._tools.rotate_grace()
         return Move(
             to=State.STORED,
             at=now,

@@ -16,17 +16,19 @@ from typing import Final
 import structlog
 
 from bot.cloudflare.budget import Urgency
-from bot.cloudflare.client import CloudflareClient, Turn
+from bot.cloudflare.client import CloudflareClient
 from bot.cloudflare.errors import CloudflareError, Throttled
+from bot.cloudflare.exchange import Turn
 from bot.delivery.asking import Asking
 from bot.delivery.endings import end_unwritten, give_up
 from bot.delivery.kept import KeptMoves
 from bot.delivery.opener import Opener
 from bot.delivery.overtaking import Overtaken, until_overtaken
 from bot.delivery.plan import PLANS, Plan
+from bot.delivery.repeated import is_repeated
 from bot.delivery.report import Poster, Report
 from bot.delivery.retry import Retry
-from bot.delivery.schedule import URGENCIES, schedule
+from bot.delivery.schedule import WRITES, schedule, urgency_of
 from bot.delivery.step import MaySend, Step, Tools
 from bot.delivery.step_log import follow_step, following, log_wait
 from bot.metrics import RETRIED, STEPS, Metrics
@@ -100,7 +102,7 @@ class Delivery:
         plans: Mapping[Task, Plan] = PLANS,
         metrics: Metrics | None = None,
         right_of_way: RightOfWay | None = None,
-        rotate_grace: timedelta | None = None,
+        rotate_grace: Callable[[], timedelta | None] = lambda: None,
     ) -> None:
         self._right_of_way = right_of_way or RightOfWay()
         self._metrics = metrics or Metrics()
@@ -109,7 +111,7 @@ class Delivery:
         self._clock = clock
         self._look_every = look_every
         self._retry = Retry(clock, jitter)
-        self._report = Report(poster, clock, asking.close, self._metrics)
+        self._report = Report(poster, clock, asking.close, self._metrics, partial(is_repeated, catalogs))
         tools = Tools(
             gate=gate,
             cloudflare=cloudflare,
@@ -258,13 +260,13 @@ class Delivery:
 
         Without this, one slow check would hold up a store into the same bucket for as long as Cloudflare takes.
         """
-        if _urgency_of(pending) is Urgency.WRITE:
+        if _urgency_of(pending) in WRITES:
             return nullcontext()
 
         async def is_overtaken() -> bool:
             now = self._clock()
             first = _first_due(self._schedule(await self._submissions.work(lease), {}), now)
-            is_other = first is not None and (first.submission.is_ended or _urgency_of(first) is Urgency.WRITE)
+            is_other = first is not None and (first.submission.is_ended or _urgency_of(first) in WRITES)
             return is_other or _is_over(pending.submission, now)
 
         return until_overtaken(is_overtaken, self._look_every)
@@ -340,7 +342,7 @@ def _first_due(agenda: Sequence[tuple[Pending, datetime]], now: datetime) -> Pen
 
 
 def _urgency_of(pending: Pending) -> Urgency:
-    return URGENCIES[pending.submission.task]
+    return urgency_of(pending.submission)
 
 
 def _is_over(submission: Submission, now: datetime) -> bool:

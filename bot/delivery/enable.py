@@ -1,6 +1,6 @@
 """Enables a bucket's catalog: safe to repeat, so an unclear outcome is simply tried again."""
 
-from bot.cloudflare.client import Turn
+from bot.cloudflare.exchange import Turn
 from bot.delivery.step import MaySend, Step
 from bot.model.move import Move
 from bot.model.submission import Pending, State

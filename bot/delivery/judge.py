@@ -5,7 +5,6 @@ not answer for this kind of token is reported as not checked. A false yes would 
 credential in the slot; a false no would turn a good token away.
 """
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -30,8 +29,6 @@ from bot.cloudflare.errors import (
     CredentialRefused,
     LacksCatalogRights,
     LacksStorageRights,
-    MintedTokenRefused,
-    MintedTokenUseless,
     NoSuchBucket,
     OperatorError,
     Refusal,
@@ -50,14 +47,10 @@ from bot.cloudflare.errors import (
 )
 from bot.model.catalog import Catalog, CatalogStatus, CredentialStatus
 from bot.model.errors import BotError
-from bot.model.submission import Check, Findings, State, Submission, Task, TokenFacts, TokenKind
+from bot.model.submission import Check, Findings, TokenFacts, TokenKind
 
 _MALFORMED: Final = (6003, 6103, 6111)
 _AUTHENTICATION_ERROR: Final = 10000
-_UNAUTHORIZED: Final = 9109
-_FROM_ELSEWHERE: Final = re.compile(r"from location", re.IGNORECASE)
-"""The text by which code 9109 marks a token that may be used only from certain IP addresses."""
-
 _BARE_STATUSES: Final = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
 NOT_OFFERED: Final = (CallerNotAllowed, RouteGone)
 REJECTED: Final = (CallerRejected, CallerLacksPermission)
@@ -118,14 +111,6 @@ def explain_refusal(error: CloudflareError, findings: Findings | None) -> Cloudf
     """
     is_known = findings is not None and findings.token is not None and not findings.unchecked
     return _as(LacksStorageRights, error) if isinstance(error, CredentialRefused) and is_known else error
-
-
-def explain_of_minted(submission: Submission, error: CloudflareError) -> CloudflareError:
-    """Name what a refusal of a token means if the bot made that token: nobody can copy it again."""
-    if submission.task is not Task.ROTATE or not isinstance(error, TokenRefusal):
-        return error
-    is_form = isinstance(error, CredentialRefused | LacksStorageRights) and submission.state is State.STORING
-    return _as(MintedTokenRefused if is_form else MintedTokenUseless, error)
 
 
 def _judge_token(
@@ -236,9 +221,7 @@ def _name_by_code(error: CloudflareError) -> type[TokenRefusal] | None:
 
 def is_from_elsewhere(error: object) -> bool:
     """Return whether Cloudflare knows the token and refuses only this IP address."""
-    if not isinstance(error, CloudflareError) or error.cloudflare_code != _UNAUTHORIZED:
-        return False
-    return _FROM_ELSEWHERE.search(error.cloudflare_message) is not None
+    return isinstance(error, CloudflareError) and error.is_about_addresses
 
 
 def _choose(problems: list[BotError]) -> BotError:
@@ -304,12 +287,4 @@ def _unless_bare(kind: type[TokenRefusal], error: CloudflareError, *, is_patient
 
 def _as(kind: type[CloudflareError], error: BotError) -> CloudflareError:
     """Return the same answer as the error `kind`: what it means for a pasted token."""
-    if not isinstance(error, CloudflareError):
-        return kind()
-    return kind(
-        status=error.status,
-        cloudflare_code=error.cloudflare_code,
-        cloudflare_message=error.cloudflare_message,
-        cf_ray=error.cf_ray,
-        retry_after=error.retry_after,
-    )
+    return error.as_kind(kind) if isinstance(error, CloudflareError) else kind()

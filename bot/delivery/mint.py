@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Final
 
-from bot.cloudflare.client import Turn
+from bot.cloudflare.exchange import Turn
 from bot.delivery.step import MaySend, Step
 from bot.model.move import Move
 from bot.model.submission import Pending, State, Submission

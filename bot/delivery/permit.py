@@ -7,7 +7,7 @@ stored.
 from dataclasses import replace
 from datetime import datetime
 
-from bot.cloudflare.client import Turn
+from bot.cloudflare.exchange import Turn
 from bot.delivery.step import MaySend, Step
 from bot.model.move import Move
 from bot.model.origin import origin_of

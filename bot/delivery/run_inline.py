@@ -7,11 +7,9 @@ from typing import Final
 
 import structlog
 
-from bot.delivery.deliver import Delivery
-from bot.delivery.guarded import deliver_guarded
+from bot.delivery.guarded import Deliverer, deliver_guarded
 from bot.model.background import Background
 from bot.model.catalog import BucketKey
-from bot.storage.submissions import Submissions
 
 STOP_PATIENCE: Final = timedelta(seconds=4)
 """How long a stop waits for deliveries that are in the middle of a call; after that they continue at the next start."""
@@ -25,9 +23,14 @@ _log = structlog.get_logger()
 class InlineDispatcher:
     """Starts a bucket's delivery within a millisecond and wakes it when its next step is due."""
 
-    def __init__(self, delivery: Delivery, submissions: Submissions, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        delivery: Deliverer,
+        find_unfinished: Callable[[], Awaitable[list[BucketKey]]],
+        clock: Callable[[], datetime],
+    ) -> None:
         self._delivery = delivery
-        self._submissions = submissions
+        self._find_unfinished = find_unfinished
         self._clock = clock
         self._workers: dict[BucketKey, _Worker] = {}
         self._tasks = Background("delivery_broke")
@@ -35,7 +38,7 @@ class InlineDispatcher:
 
     async def start(self) -> None:
         """Resume the unfinished deliveries."""
-        for key in await self._submissions.unreported_keys():
+        for key in await self._find_unfinished():
             _log.info("delivery_resumed", bucket=key.bucket)
             self.dispatch(key)
 

@@ -17,14 +17,12 @@ from procrastinate.exceptions import AlreadyEnqueued, ConnectorException
 from procrastinate.jobs import Job, Status
 from procrastinate.worker import Worker
 
-from bot.delivery.deliver import Delivery
-from bot.delivery.guarded import AFTER_TROUBLE, deliver_guarded
+from bot.delivery.guarded import AFTER_TROUBLE, Deliverer, deliver_guarded
 from bot.model.catalog import BucketKey
 from bot.model.errors import BotError
 from bot.storage.job_connections import JobConnections, Pulse
 from bot.storage.jobs import DELIVER, REFRESH, WAKE, Jobs
 from bot.storage.refusals import sqlstate_of
-from bot.storage.submissions import Submissions
 
 HEARTBEAT: Final = timedelta(seconds=1)
 STALE: Final = timedelta(seconds=5)
@@ -62,15 +60,15 @@ class JobRunner:
         *,
         url: str,
         jobs: Jobs,
-        submissions: Submissions,
-        delivery: Delivery,
+        find_overdue: Callable[[datetime], Awaitable[list[BucketKey]]],
+        delivery: Deliverer,
         refresh_catalogs: Callable[[bool], Awaitable[None]],
         keep_house: Callable[[], Awaitable[None]],
         clock: Callable[[], datetime],
     ) -> None:
         self._url = url
         self._jobs = jobs
-        self._submissions = submissions
+        self._find_overdue = find_overdue
         self._delivery = delivery
         self._refresh_catalogs = refresh_catalogs
         self._keep_house = keep_house
@@ -257,7 +255,7 @@ class JobRunner:
     async def _find_forgotten(self, app: App) -> None:
         """Defer a delivery for each overdue bucket without a job: an outage at the wrong moment can leave one."""
         await self._remove_damaged()
-        overdue = await self._submissions.overdue_keys(self._clock() - _OVERDUE)
+        overdue = await self._find_overdue(self._clock() - _OVERDUE)
         if not overdue:
             return
         known = {

@@ -5,7 +5,8 @@ from datetime import UTC, datetime
 from typing import Final
 
 from bot.cloudflare.budget import Urgency
-from bot.model.submission import FOR_THE_SLOT, Pending, State, Task
+from bot.model.origin import Origin, origin_of
+from bot.model.submission import FOR_THE_SLOT, Pending, State, Submission, Task
 
 URGENCIES: Final[Mapping[Task, Urgency]] = {
     Task.STORE: Urgency.WRITE,
@@ -15,7 +16,16 @@ URGENCIES: Final[Mapping[Task, Urgency]] = {
 }
 """The urgency of each task's requests to Cloudflare."""
 
+WRITES: Final = frozenset({Urgency.WRITE, Urgency.BULK})
+"""What changes something; a check of the bucket gives way to it."""
+
 _ALWAYS: Final = datetime.min.replace(tzinfo=UTC)
+
+
+def urgency_of(submission: Submission) -> Urgency:
+    """Return how urgent its requests are; those of a fleet or of the schedule let everyone else's writes go first."""
+    is_one_of_many = origin_of(submission.id) in (Origin.FLEET, Origin.SCHEDULE)
+    return Urgency.BULK if is_one_of_many else URGENCIES[submission.task]
 
 
 def schedule(work: Sequence[Pending], open_from: Mapping[Urgency, datetime]) -> list[tuple[Pending, datetime]]:
@@ -33,7 +43,7 @@ def schedule(work: Sequence[Pending], open_from: Mapping[Urgency, datetime]) -> 
     held, newest = for_the_slot[:-1], for_the_slot[-1:]
 
     def goes_at(pending: Pending) -> datetime:
-        return max(pending.submission.next_attempt_at, open_from.get(URGENCIES[pending.submission.task], _ALWAYS))
+        return max(pending.submission.next_attempt_at, open_from.get(urgency_of(pending.submission), _ALWAYS))
 
     return [
         *((each, min(goes_at(each), each.submission.expires_at)) for each in (*of_task[Task.ENABLE], *newest)),

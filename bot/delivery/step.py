@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import ClassVar
 
-from bot.cloudflare.client import CloudflareClient, Turn
+from bot.cloudflare.client import CloudflareClient
+from bot.cloudflare.exchange import Turn
 from bot.delivery.asking import Asking
 from bot.delivery.opener import Opener
 from bot.delivery.retry import Retry
@@ -31,8 +32,8 @@ class Tools:
     retry: Retry
     clock: Callable[[], datetime]
     fresh_token_patience: timedelta
-    rotate_grace: timedelta | None = None
-    """How long after a newer token is proven the one before it stays; None where no tokens are made."""
+    rotate_grace: Callable[[], timedelta | None] = lambda: None
+    """How long after a newer token is proven the one before it stays; None while no tokens are made."""
 
 
 class Step(ABC):

@@ -4,14 +4,15 @@ from datetime import datetime
 from functools import partial
 from typing import Final
 
-from bot.cloudflare.client import Turn
 from bot.cloudflare.errors import CloudflareError
+from bot.cloudflare.exchange import Turn
+from bot.cloudflare.minting_errors import as_minted
 from bot.delivery.confirm import patience_to_confirm
-from bot.delivery.judge import explain_of_minted, explain_refusal
+from bot.delivery.judge import explain_refusal
 from bot.delivery.step import MaySend, Step
 from bot.model.errors import DatabaseTrouble, DeadlineReached, LeaseLost, SealedValueUnreadable
 from bot.model.move import Changes, Move
-from bot.model.submission import Pending, State, Submission
+from bot.model.submission import Pending, State, Submission, Task
 
 _UNSENT: Final = (SealedValueUnreadable, DatabaseTrouble)
 """The errors that stop a write before anything is sent."""
@@ -54,8 +55,9 @@ class Store(Step):
             return self._tools.retry.after(submission, stopped, landed=landed_before)
         except CloudflareError as answer:
             landed = landed_before or answer.possibly_landed
-            refusal = explain_of_minted(submission, explain_refusal(answer, submission.findings))
-            return self._tools.retry.after(submission, refusal, landed=landed)
+            refusal = explain_refusal(answer, submission.findings)
+            told = as_minted(refusal) if submission.task is Task.ROTATE else refusal
+            return self._tools.retry.after(submission, told, landed=landed)
         now = self._tools.clock()
         changes = Changes(confirm_until=now + patience_to_confirm(submission.task), cf_ray=cf_ray)
         return Move(to=State.CONFIRMING, at=now, changes=changes)

@@ -7,14 +7,15 @@ from datetime import datetime, timedelta
 from typing import Final, TypeVar
 
 from bot.cloudflare.answers import TokenVerification
-from bot.cloudflare.client import CloudflareClient, Turn
+from bot.cloudflare.client import CloudflareClient
 from bot.cloudflare.errors import CloudflareError
+from bot.cloudflare.exchange import Turn
+from bot.cloudflare.minting_errors import as_minted
 from bot.delivery.endings import end_unwritten
 from bot.delivery.judge import (
     NOT_OFFERED,
     REJECTED,
     Answers,
-    explain_of_minted,
     is_bare,
     is_from_elsewhere,
     is_no,
@@ -34,7 +35,7 @@ TEST_PATIENCE: Final = timedelta(seconds=2)
 """How long the test of the credential already in the slot may take: it is only shown, and decides nothing."""
 
 MINTED_TOKEN_PATIENCE: Final = timedelta(minutes=3)
-"""How long the bot waits for Cloudflare to know a token that it made itself, and its rights: a minute, as documented."""
+"""How long the bot waits for Cloudflare to know a token that it made itself, with its rights: a minute, they say."""
 
 CHECK_LIFETIME: Final = timedelta(seconds=60)
 """How long the findings are valid; a write that had to wait longer needs new checks."""
@@ -70,7 +71,8 @@ class Verify(Step):
         except CloudflareError as refusal:
             if refusal.passes and now < patience_until:
                 return self._wait_until_known(submission, refusal, patience_until)
-            return self._tools.retry.after(submission, explain_of_minted(submission, refusal))
+            told = as_minted(refusal) if submission.task is Task.ROTATE else refusal
+            return self._tools.retry.after(submission, told)
         rule = await find_rule(self._tools.gate, submission)
         if self._lives_too_long(findings, rule.max_token_lifetime):
             return self._refuse_lifetime(submission, findings)

@@ -39,6 +39,7 @@ class Part(StrEnum):
     CHANNELS = "channels"
     CLOUDFLARE = "cloudflare"
     CATALOGS = "catalogs"
+    ROTATION = "rotation"
     CLOCK = "clock"
 
 

@@ -1,10 +1,11 @@
 """What a process knows of the account's catalogs: by bucket, so that a lookup costs the same with ten or 10,000."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
 from bot.model.catalog import BucketKey, Catalog, CredentialStatus, StoredCredential
+from bot.model.timetable import RotationFailure
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,8 +17,18 @@ class Listing:
     count: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProvenToken:
+    """A token that the bot made itself for a bucket, and that worked in its slot. Not secret."""
+
+    bucket: str
+    token_id: str
+
+
 class KnownCatalogs:
-    """The catalogs and stored credentials that `bot.storage.known_catalogs` keeps equal to the database's rows.
+    """What `bot.storage.known_catalogs` keeps equal to the database's rows: catalogs, credentials, what is ours.
+
+    `failures` has the buckets whose rotation has failed since the stored credential.
 
     What sorts them watches, and is told each bucket that changed, or None if all are new.
     """
@@ -26,6 +37,8 @@ class KnownCatalogs:
         """Begin with nothing: Cloudflare was never asked."""
         self.catalogs: dict[str, Catalog] = {}
         self.credentials: dict[str, StoredCredential] = {}
+        self.failures: dict[str, RotationFailure] = {}
+        self._proven: dict[str, str] = {}
         self.refreshed_at: datetime | None = None
         self.tested_at: datetime | None = None
         self._watchers: list[Callable[[str | None], None]] = []
@@ -56,24 +69,57 @@ class KnownCatalogs:
         catalog = self.catalog(credential.key)
         return catalog is not None and catalog.credential_status is CredentialStatus.INVALID
 
-    def replace_all(self, catalogs: Iterable[Catalog], credentials: Iterable[StoredCredential]) -> None:
+    def is_ours(self, credential: StoredCredential) -> bool:
+        """Return whether the bot made this token itself, and it worked; one that a person pasted later is not ours.
+
+        What depends on it asks `MintedTokens`, whose rows are signed.
+        """
+        return credential.token_id is not None and self._proven.get(credential.bucket) == credential.token_id
+
+    def ours(self) -> Iterator[StoredCredential]:
+        """Yield the stored credentials that are ours."""
+        return filter(self.is_ours, self.credentials.values())
+
+    def replace_all(
+        self,
+        catalogs: Iterable[Catalog],
+        credentials: Iterable[StoredCredential],
+        proven: Iterable[ProvenToken] = (),
+        failures: Iterable[RotationFailure] = (),
+    ) -> None:
         """Forget what is known, and take these."""
-        self.catalogs = {each.bucket: each for each in catalogs}
-        self.credentials = {each.bucket: each for each in credentials}
+        self.catalogs, self.credentials, self._proven, self.failures = {}, {}, {}, {}
+        self._take(catalogs, credentials, proven, failures)
         self._tell(None)
 
     def replace(
-        self, buckets: Iterable[str], catalogs: Iterable[Catalog], credentials: Iterable[StoredCredential]
+        self,
+        buckets: Iterable[str],
+        catalogs: Iterable[Catalog],
+        credentials: Iterable[StoredCredential],
+        proven: Iterable[ProvenToken] = (),
+        failures: Iterable[RotationFailure] = (),
     ) -> None:
         """Forget what is known of these buckets, and take these of theirs."""
         changed = list(buckets)
         for bucket in changed:
-            self.catalogs.pop(bucket, None)
-            self.credentials.pop(bucket, None)
-        self.catalogs |= {each.bucket: each for each in catalogs}
-        self.credentials |= {each.bucket: each for each in credentials}
+            for known in (self.catalogs, self.credentials, self._proven, self.failures):
+                known.pop(bucket, None)
+        self._take(catalogs, credentials, proven, failures)
         for bucket in changed:
             self._tell(bucket)
+
+    def _take(
+        self,
+        catalogs: Iterable[Catalog],
+        credentials: Iterable[StoredCredential],
+        proven: Iterable[ProvenToken],
+        failures: Iterable[RotationFailure],
+    ) -> None:
+        self.catalogs |= {each.bucket: each for each in catalogs}
+        self.credentials |= {each.bucket: each for each in credentials}
+        self._proven |= {each.bucket: each.token_id for each in proven}
+        self.failures |= {each.bucket: each for each in failures}
 
     def _tell(self, bucket: str | None) -> None:
         for watcher in self._watchers:

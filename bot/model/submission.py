@@ -136,7 +136,7 @@ STEPS: Final[Mapping[State, frozenset[State]]] = {
     State.ACCEPTED: _SLOT_UNTOUCHED
     | {State.VERIFYING, State.AWAITING_APPROVAL, State.MINTING, State.CHECKED, State.ENABLED},
     State.MINTING: _SLOT_UNTOUCHED | {State.MINTED},
-    State.MINTED: _SLOT_UNTOUCHED | {State.VERIFYING, State.AWAITING_APPROVAL},
+    State.MINTED: _SLOT_UNTOUCHED | {State.VERIFYING},
     State.VERIFYING: _SLOT_UNTOUCHED | {State.AWAITING_APPROVAL, State.STORING, State.CHECKED},
     State.AWAITING_APPROVAL: _SLOT_UNTOUCHED | {State.VERIFYING, State.MINTING, State.ENABLED},
     # A write may be in flight: EXPIRED would claim that nothing was sent.

@@ -14,6 +14,9 @@ APPLICATION: Final = "r2-credential-bot"
 LONGEST_NAME: Final = 120
 """In characters; Cloudflare's limit. With the longest bucket, ours have 101."""
 
+TRIAL: Final = "00000000"
+"""The mark of the tokens that `check --mint` creates for some minutes: no running bot takes them for its own."""
+
 _INSTALLATION: Final = re.compile(r"[0-9a-f]{8}")
 _RANDOM: Final = re.compile(r"[a-z0-9]{10}")
 _ALPHABET: Final = string.ascii_lowercase + string.digits

@@ -7,7 +7,7 @@ import ctypes
 import os
 import resource
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, MutableMapping
 from pathlib import Path
 from typing import Final
 
@@ -35,7 +35,18 @@ def forget_variables(names: Iterable[str]) -> None:
     for name in names:
         if sys.platform == "linux":
             _overwrite(name.encode())
-        os.environ.pop(name, None)
+        for variables in (os.environ, *_list_copies()):
+            variables.pop(name, None)
+
+
+def _list_copies() -> Iterator[MutableMapping[str, str]]:
+    """Yield the copy that a module of the standard library makes of all variables when it is imported.
+
+    The client for Prometheus imports it, for a server that the bot does not use.
+    """
+    handlers = sys.modules.get("wsgiref.handlers")
+    if handlers is not None:
+        yield handlers.BaseHandler.os_environ
 
 
 def _overwrite(name: bytes) -> None:

@@ -1,4 +1,4 @@
-"""The work of each minute: finds a restored database, rotates keys, deletes what is old, sends reminders."""
+"""The work of each minute: finds a restored database, rotates keys and credentials, deletes what is old, reminds."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -9,23 +9,27 @@ import structlog
 
 from bot.catalogs.reminders import WATCH_EVERY, CredentialWatch
 from bot.model.errors import BotError
+from bot.rotation.schedule import RotationSchedule
 from bot.storage.opening import Store
 
 OPENINGS_KEPT_FOR: Final = timedelta(minutes=10)
 """Counted from their expiry."""
 
+KeepHouse = Callable[[], Awaitable[None]]
+"""Keeps house once, and never fails."""
+
 _log = structlog.get_logger()
 
 
-async def keep_house_forever(store: Store, watch: CredentialWatch) -> None:
+async def keep_house_forever(keep: KeepHouse) -> None:
     """Keep house once a minute, until cancelled."""
     while True:
-        await keep_house(store, watch)
+        await keep()
         await asyncio.sleep(WATCH_EVERY.total_seconds())
 
 
-async def keep_house(store: Store, watch: CredentialWatch) -> None:
-    """Find a restored database, rotate and destroy the bot's keys, delete what is old, send due reminders.
+async def keep_house(store: Store, watch: CredentialWatch, schedule: RotationSchedule) -> None:
+    """Find a restored database, rotate the bot's keys, delete what is old, begin rotations, send due reminders.
 
     Never raises.
     """
@@ -34,6 +38,7 @@ async def keep_house(store: Store, watch: CredentialWatch) -> None:
     await _try_to(_forget_openings, store)
     await _try_to(_limit_history, store)
     await _try_to(_forget_people, store)
+    await _try_to(lambda _: schedule.begin_due(), store)
     await watch.announce_due()
 
 

@@ -3,12 +3,14 @@
 In a thread, since the event loop may be stuck: in a hanging disk, or waiting for a resolver's thread at its end.
 """
 
+import asyncio
 import os
 import select
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, Final, Self
 
@@ -146,6 +148,20 @@ def clean_up_at_a_signal() -> None:
         for number in (signal.SIGTERM, signal.SIGHUP):
             if signal.getsignal(number) is signal.SIG_DFL:  # not under nohup
                 signal.signal(number, _exit)
+
+
+@contextmanager
+def cancelling(task: asyncio.Task[None]) -> Iterator[None]:
+    """Let a signal cancel this task and nothing else, so that what it began can be cleaned up in peace afterwards."""
+    loop, numbers = asyncio.get_running_loop(), (*_SIGNALS, signal.SIGHUP)
+    heard = [each for each in numbers if signal.getsignal(each) is not signal.SIG_IGN]  # under nohup
+    for number in heard:
+        loop.add_signal_handler(number, task.cancel)
+    try:
+        yield
+    finally:
+        for number in heard:
+            loop.remove_signal_handler(number)
 
 
 def _only_wake(_: int, __: object) -> None:

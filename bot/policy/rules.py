@@ -1,7 +1,7 @@
 """The rules: each allows a request, or refuses it with a reason. Pure."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
@@ -195,3 +195,8 @@ class Allowlist:
             max_token_lifetime=self.max_token_lifetime,
         )
         return (rule,)
+
+
+def grants(rules: Iterable[Rule], verb: Verb) -> bool:
+    """Return whether any rule lets anyone do this anywhere."""
+    return any(verb in rule.verbs for rule in rules)

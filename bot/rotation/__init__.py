@@ -1,1 +1,1 @@
-"""How tokens are made and taken back: the only user of CLOUDFLARE_MINTING_TOKEN, in a process that may hold no other."""
+"""How tokens are made and taken back: the only user of CLOUDFLARE_MINTING_TOKEN, which other processes lack."""

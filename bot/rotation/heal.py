@@ -27,7 +27,7 @@ class Healing:
         self._ttl = ttl
 
     async def _find_stored(self, token: MintedToken) -> StoredCredential | None:
-        return (await self._catalogs.catch_up()).credentials.get(token.key)
+        return (await self._catalogs.catch_up()).credentials.get(token.key.bucket)
 
     async def heal(self, token: MintedToken) -> bool:
         """Ask for it once for each time the token was enabled again; return False where nobody could be told."""

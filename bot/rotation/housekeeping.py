@@ -3,7 +3,8 @@
 Deletes nothing: there is one way by which a token is taken back (`bot.rotation.take_back`).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -11,11 +12,12 @@ import structlog
 
 from bot.cloudflare.answers import TokenStatus
 from bot.cloudflare.errors import CloudflareError
-from bot.cloudflare.minter import ListedToken, MintingClient
-from bot.model.catalog import BucketKey
+from bot.cloudflare.minter import MintingClient
+from bot.cloudflare.minting_answers import ListedToken
+from bot.cloudflare.minting_errors import SecondInstallation
 from bot.model.errors import BotError
 from bot.model.minted import OVER, SETTLE_AFTER, MintedState, MintedToken, MintingLease
-from bot.model.token_name import Scope, TokenName
+from bot.model.token_name import Scope
 from bot.rotation.quota import Quota
 from bot.storage.installations import Installations
 from bot.storage.minted_tokens import MintedTokens
@@ -25,6 +27,7 @@ SIGN_EVERY: Final = timedelta(minutes=1)
 """How often a minter says that it is there."""
 
 _FIX: Final = "look at the catalog's credential with `/r2-credential status`, and rotate or store it"
+_FIX_OF_SECOND: Final = SecondInstallation.operator_fix
 _DISABLED_BY_HAND: Final = "token_disabled_by_hand"
 _IN_USE: Final = frozenset({MintedState.PROVEN, MintedState.IN_SLOT})
 
@@ -41,17 +44,30 @@ class Housekeeping:
         tokens: MintedTokens,
         installations: Installations,
         quota: Quota,
-        account_id: str,
-        mark: str,
+        scope: Scope,
         clock: Callable[[], datetime],
     ) -> None:
         self._cloudflare = cloudflare
         self._tokens = tokens
         self._installations = installations
         self._quota = quota
-        self._account_id = account_id
-        self._mark = mark
+        self._scope = scope
         self._clock = clock
+        self._looked_at: datetime | None = None
+        self._signed_at = clock()
+        self._trouble: str | None = None
+        self._has_groups: bool | None = None
+        self._others = set[str]()
+
+    async def look_if_due(self) -> None:
+        """Do all of it at the first call and then once an hour, and say once a minute that a minter is there."""
+        now = self._clock()
+        if self._looked_at is None or not timedelta(0) <= now - self._looked_at < LOOK_EVERY:
+            self._looked_at = self._signed_at = now
+            await self.look()
+        elif not timedelta(0) <= now - self._signed_at < SIGN_EVERY:
+            self._signed_at = now
+            await self._note(self._trouble)
 
     async def look(self) -> None:
         """Do all of it once, unless another process does. Never fails: what went wrong is noted, and told."""
@@ -62,25 +78,32 @@ class Housekeeping:
                 return
             await self._compare(lease)
             await self._quota.count()
+            groups = await self._cloudflare.permission_groups()
+            self._has_groups = not groups.refused(self._scope)
         except CloudflareError as error:
             trouble = error.code
             _log.error("tokens_not_listed", error=str(error))
         except BotError as error:
             _log.warning("tokens_not_compared", error=str(error))
             return
+        self._trouble = trouble
         await self._note(trouble)
 
     async def _note(self, trouble: str | None) -> None:
         try:
-            groups = await self._cloudflare.permission_groups()
-            await self._installations.note_seen(trouble, has_groups=groups)
+            await self._installations.note_seen(trouble, has_groups=self._has_groups)
         except BotError as error:
             _log.warning("minter_not_noted", error=str(error))
 
     async def _compare(self, lease: MintingLease) -> None:
         """Compare as of before the list was asked for: what was made since may not be in it yet."""
         asked_at = self._clock()
-        listed = {each.name: each for each in await self._cloudflare.list_own(self._mark)}
+        found = await self._cloudflare.list_bots()
+        mark = self._cloudflare.installation
+        self._tell_of_others(
+            {each.name.installation: each.name.bucket for each in found if not each.name.is_ours(mark)}
+        )
+        listed = {str(each.name): each for each in found if each.name.is_ours(mark)}
         known = {token.name: token for token in await self._tokens.all_left()}
         unknown = {token.name: token for token in await self._tokens.named(listed.keys() - known.keys())}
         for token in known.values():
@@ -88,18 +111,21 @@ class Housekeeping:
         for name in listed.keys() - known.keys():
             await self._take_up(lease, listed[name], unknown.get(name))
 
+    def _tell_of_others(self, others: Mapping[str, str]) -> None:
+        """Tell once of each other installation: where both rotate a bucket, each replaces the other's credential."""
+        for mark in others.keys() - self._others:
+            _log.warning("second_installation", installation=mark, bucket=others[mark], fix=_FIX_OF_SECOND)
+        self._others |= others.keys()
+
     async def _settle(
         self, lease: MintingLease, token: MintedToken, seen: ListedToken | None, asked_at: datetime
     ) -> None:
         """Bring a row to what Cloudflare says, if it had the time to know."""
         if token.state is MintedState.LOST and token.due_at <= asked_at:
-            if seen is None:
-                await self._tokens.change(token, lease=lease, state=MintedState.GONE)
-            else:
-                found = {"state": MintedState.RETIRED, "token_id": seen.id, "due_at": asked_at}
-                await self._tokens.change(token, lease=lease, **found)
+            gone = replace(token, state=MintedState.GONE)
+            await self._tokens.change(token, _as_found(token, seen, asked_at) if seen else gone, lease=lease)
         elif seen is None and self._is_expired(token, asked_at):
-            await self._tokens.change(token, lease=lease, state=MintedState.DEAD)
+            await self._tokens.change(token, replace(token, state=MintedState.DEAD), lease=lease)
         elif token.state in _IN_USE and asked_at - token.changed_at > SETTLE_AFTER:
             await self._require_alive(lease, token, seen)
 
@@ -107,27 +133,26 @@ class Housekeeping:
         """Tell people of a token that is in use and that somebody else has deleted or disabled."""
         if seen is None:
             _log.critical("token_revoked_by_hand", bucket=token.key.bucket, name=token.name, fix=_FIX)
-            await self._tokens.change(token, lease=lease, state=MintedState.DEAD)
+            await self._tokens.change(token, replace(token, state=MintedState.DEAD), lease=lease)
         elif seen.status is TokenStatus.DISABLED and token.trouble is None:
             _log.critical("token_disabled_by_hand", bucket=token.key.bucket, name=token.name, fix=_FIX)
-            await self._tokens.change(token, lease=lease, trouble=_DISABLED_BY_HAND)
+            await self._tokens.change(token, replace(token, trouble=_DISABLED_BY_HAND), lease=lease)
 
     async def _take_up(self, lease: MintingLease, seen: ListedToken, known: MintedToken | None) -> None:
         """Take up a token that is at Cloudflare although no row, or one that is over, speaks of it."""
-        name, now = TokenName.parse(seen.name), self._clock()
-        if seen.status is TokenStatus.EXPIRED or name is None:
+        now = self._clock()
+        if seen.status is TokenStatus.EXPIRED:
             return
         if known is not None and known.state in OVER:
-            found = {"state": MintedState.RETIRED, "token_id": seen.id, "due_at": now}
-            await self._tokens.change(known, lease=lease, **found)
+            await self._tokens.change(known, _as_found(known, seen, now), lease=lease)
         elif known is None:
-            _log.warning("token_adopted", bucket=name.bucket, name=seen.name)
-            await self._tokens.adopt(self._as_row(seen, name, now))
+            _log.warning("token_adopted", bucket=seen.name.bucket, name=str(seen.name))
+            await self._tokens.adopt(self._as_row(seen, now))
 
-    def _as_row(self, seen: ListedToken, name: TokenName, now: datetime) -> MintedToken:
+    def _as_row(self, seen: ListedToken, now: datetime) -> MintedToken:
         return MintedToken(
-            name=seen.name,
-            key=BucketKey(account_id=self._account_id, bucket=name.bucket),
+            name=str(seen.name),
+            key=seen.name.key(self._cloudflare.account_id),
             submission_id=None,
             state=MintedState.KEPT,
             token_id=seen.id,
@@ -143,3 +168,8 @@ class Housekeeping:
     @staticmethod
     def _is_expired(token: MintedToken, now: datetime) -> bool:
         return token.expires_at is not None and token.expires_at + SETTLE_AFTER < now
+
+
+def _as_found(token: MintedToken, seen: ListedToken, now: datetime) -> MintedToken:
+    """Return the row of a token that nobody holds, and that is there: it is taken back."""
+    return replace(token, state=MintedState.RETIRED, token_id=seen.id, due_at=now)

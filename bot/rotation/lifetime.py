@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
+from bot.model import bucket_globs
 from bot.model.catalog import BucketKey
 from bot.policy.rules import Request, Rule, Verb
 
@@ -17,16 +18,22 @@ _SPARE: Final = timedelta(days=2)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lifetime:
-    """Knows the interval of the schedule, and the rules, which may limit how long a token lives."""
+    """Knows the interval of the schedule and its buckets, and the rules, which may limit how long a token lives."""
 
     every: timedelta | None
     rules: Callable[[], Sequence[Rule]]
+    globs: tuple[str, ...] = ()
 
     def expires_at(self, key: BucketKey, now: datetime) -> datetime:
         """Return the expiry of a token for this bucket, in whole seconds, as Cloudflare takes it."""
-        wanted = WITHOUT_SCHEDULE if self.every is None else max(self.every * 1.5, self.every + _SPARE)
+        wanted = self._wanted(key)
         limits = [limit for rule in self._rules_of(key) if (limit := rule.max_token_lifetime) is not None]
         return (now + min([wanted, *limits])).replace(microsecond=0)
+
+    def _wanted(self, key: BucketKey) -> timedelta:
+        if self.every is None or (self.globs and not bucket_globs.serves(self.globs, key.bucket)):
+            return WITHOUT_SCHEDULE
+        return max(self.every * 1.5, self.every + _SPARE)
 
     def _rules_of(self, key: BucketKey) -> list[Rule]:
         request = Request(verb=Verb.ROTATE, key=key)

@@ -12,13 +12,14 @@ from typing import Final
 
 import structlog
 
-from bot.cloudflare.budget import Urgency
-from bot.cloudflare.errors import CloudflareError, Refusal
+from bot.cloudflare.errors import CloudflareError
 from bot.cloudflare.exchange import Turn
 from bot.cloudflare.minter import MintingClient
+from bot.cloudflare.minting_errors import CreateUnanswered, TokenNotOurs
 from bot.delivery.endings import end_unwritten
 from bot.delivery.retry import wait
-from bot.model.errors import DatabaseTrouble
+from bot.delivery.schedule import urgency_of
+from bot.model.errors import BotError, DatabaseTrouble
 from bot.model.memory import Memory
 from bot.model.minted import MOST_UNSETTLED, SETTLE_AFTER, UNSETTLED, MintedState, MintedToken, MintingWork
 from bot.model.move import Changes
@@ -30,7 +31,6 @@ from bot.sealing.hpke import TOKEN, SealingContext, SealingKey
 from bot.storage.minted_tokens import MintedTokens
 
 _LONGEST_PAUSE: Final = timedelta(seconds=60)
-_UNSETTLED_PAUSE: Final = timedelta(seconds=60)
 _MOST_DOUBLINGS: Final = 6
 _REMEMBERED: Final = timedelta(hours=1)
 _MOST_RECORDINGS: Final = 5
@@ -47,7 +47,6 @@ class Making:
         *,
         cloudflare: MintingClient,
         tokens: MintedTokens,
-        mark: str,
         scope: Scope,
         sealing_key: Callable[[], SealingKey],
         lifetime: Lifetime,
@@ -56,7 +55,6 @@ class Making:
     ) -> None:
         self._cloudflare = cloudflare
         self._tokens = tokens
-        self._mark = mark
         self._scope = scope
         self._sealing_key = sealing_key
         self._lifetime = lifetime
@@ -68,10 +66,7 @@ class Making:
         """Return when a token may be made for the one that waits; None if nobody does."""
         if work.waiting is None:
             return None
-        now = self._clock()
-        if sum(token.state in UNSETTLED for token in work.tokens) >= MOST_UNSETTLED:
-            return now + _UNSETTLED_PAUSE  # each may have made a token
-        _, not_before = self._tried.get(work.waiting.submission.id) or (0, now)
+        _, not_before = self._tried.get(work.waiting.submission.id) or (0, self._clock())
         return not_before
 
     async def make(self, work: MintingWork, waiting: Pending) -> None:
@@ -79,9 +74,12 @@ class Making:
 
         Raises LeaseLost, DatabaseTrouble.
         """
+        if sum(token.state in UNSETTLED for token in work.tokens) >= MOST_UNSETTLED:  # each may have made a token
+            await self._after(waiting, CreateUnanswered())
+            return
         try:
             await self._quota.require_room()
-            turn = await self._cloudflare.turn(Urgency.WRITE)
+            turn = await self._cloudflare.turn(urgency_of(waiting.submission))
         except CloudflareError as error:
             await self._after(waiting, error)
             return
@@ -97,7 +95,7 @@ class Making:
 
     def _intend(self, work: MintingWork, waiting: Pending) -> MintedToken:
         now, key = self._clock(), waiting.submission.key
-        name = TokenName.new(self._mark, key.bucket)
+        name = TokenName.new(self._cloudflare.installation, key.bucket)
         return MintedToken(
             name=str(name),
             key=key,
@@ -114,13 +112,13 @@ class Making:
 
     async def _create(self, work: MintingWork, waiting: Pending, token: MintedToken, turn: Turn) -> None:
         """Ask for the token, and hand it on; no other function holds its value."""
-        name = TokenName.parse(token.name)
-        assert name is not None  # noqa: S101 - built a moment ago
+        name, expires_at = TokenName.parse(token.name), token.expires_at
+        assert name is not None and expires_at is not None  # noqa: PT018, S101 - built a moment ago
         try:
             minted = await self._cloudflare.create(
-                name, expires_at=token.expires_at, may_send=partial(self._tokens.holds, work.lease), turn=turn
+                name, self._scope, expires_at, partial(self._tokens.holds, work.lease), turn
             )
-        except CloudflareError as error:
+        except (CloudflareError, TokenNotOurs) as error:
             await self._note_failure(work, token, error)
             await self._after(waiting, error)
             return
@@ -141,24 +139,26 @@ class Making:
                 _log.info("token_minted", bucket=token.key.bucket, name=token.name, token_id=given.token_id)
                 return
 
-    async def _note_failure(self, work: MintingWork, token: MintedToken, error: CloudflareError) -> None:
+    async def _note_failure(self, work: MintingWork, token: MintedToken, error: BotError) -> None:
         """Note what is known of the token: that none was made, or that Cloudflare has to be asked later."""
-        state = MintedState.LOST if error.possibly_landed else MintedState.GONE
-        due_at = self._clock() + (SETTLE_AFTER if error.possibly_landed else timedelta(0))
-        await self._tokens.change(token, lease=work.lease, state=state, due_at=due_at, trouble=error.code)
+        is_unknown = isinstance(error, CloudflareError) and error.possibly_landed
+        state = MintedState.LOST if is_unknown else MintedState.GONE
+        due_at = self._clock() + (SETTLE_AFTER if is_unknown else timedelta(0))
+        failed = replace(token, state=state, due_at=due_at, trouble=error.code)
+        await self._tokens.change(token, failed, lease=work.lease)
         _log.warning("token_not_minted", bucket=token.key.bucket, name=token.name, state=state.value, error=str(error))
 
-    async def _after(self, waiting: Pending, error: CloudflareError) -> None:
+    async def _after(self, waiting: Pending, error: BotError) -> None:
         """Say why it takes longer, or end the submission: its delivery reports that."""
         submission, now = waiting.submission, self._clock()
         if error.retryable:
             tries, _ = self._tried.get(submission.id) or (0, now)
-            pause = error.retry_after or min(timedelta(seconds=2 ** min(tries, _MOST_DOUBLINGS)), _LONGEST_PAUSE)
+            asked = error.retry_after if isinstance(error, CloudflareError) else None
+            pause = asked or min(timedelta(seconds=2 ** min(tries, _MOST_DOUBLINGS)), _LONGEST_PAUSE)
             self._note_tried(waiting, now + pause)
             await self._tokens.note_waiting(waiting, wait(submission, submission.expires_at, error, Changes()))
             return
-        ending = State.REFUSED if isinstance(error, Refusal) else State.FAILED
-        await self._tokens.note_waiting(waiting, end_unwritten(submission, ending, error, now))
+        await self._tokens.note_waiting(waiting, end_unwritten(submission, State.FAILED, error, now))
 
     def _note_tried(self, waiting: Pending, not_before: datetime) -> None:
         tries, _ = self._tried.get(waiting.submission.id) or (0, not_before)

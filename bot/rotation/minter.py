@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -12,6 +13,7 @@ from bot.model.background import Background
 from bot.model.catalog import BucketKey
 from bot.model.errors import BotError, LeaseLost
 from bot.model.minted import SETTLE_AFTER, MintedState, MintedToken, MintingWork
+from bot.rotation.housekeeping import Housekeeping
 from bot.rotation.make import Making
 from bot.rotation.take_back import TakingBack
 from bot.storage.minted_tokens import MintedTokens
@@ -22,6 +24,7 @@ CONCURRENCY: Final = 16
 POLL: Final = timedelta(seconds=1)
 """How often a process looks for what others have left to it: it has no other sign of that."""
 
+_HOUSE: Final = "housekeeping"
 _LONGEST_SLEEP: Final = timedelta(seconds=60)
 _AFTER_TROUBLE: Final = timedelta(seconds=1)
 _AFTER_FAULT: Final = timedelta(seconds=60)
@@ -33,18 +36,22 @@ _log = structlog.get_logger()
 class Minter:
     """Finds its work in the database. `polls`: whether other processes leave work there without a sign."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the composition root fills this by name
         self,
         *,
         tokens: MintedTokens,
         making: Making,
         taking_back: TakingBack,
+        house: Housekeeping,
+        is_on: Callable[[], bool],
         clock: Callable[[], datetime],
         polls: bool,
     ) -> None:
         self._tokens = tokens
         self._making = making
         self._taking_back = taking_back
+        self._house = house
+        self._is_on = is_on
         self._clock = clock
         self._longest_sleep = POLL if polls else _LONGEST_SLEEP
         self._woken = asyncio.Event()
@@ -67,8 +74,12 @@ class Minter:
             await self._tasks.drain(_STOP_PATIENCE)
 
     async def _look(self) -> datetime:
-        """Start what is due, and return when to look again at the latest."""
+        """Start what is due, and return when to look again at the latest. Asks nobody while rotation is off."""
         now = self._clock()
+        if not self._is_on():
+            return now + _LONGEST_SLEEP
+        if self._tasks.find(_HOUSE) is None:
+            self._tasks.start(self._house.look_if_due(), _HOUSE)
         try:
             due = await self._tokens.due(now)
             next_at = await self._tokens.next_due()
@@ -99,7 +110,7 @@ class Minter:
         """Work a bucket off; whatever goes wrong in it must not stop the others."""
         pause = _AFTER_TROUBLE
         try:
-            resume_at = await self._work_off(key)
+            resume_at = await self.work_off(key)
         except LeaseLost:
             _log.warning("minting_lease_lost", bucket=key.bucket)
         except BotError as error:
@@ -112,7 +123,7 @@ class Minter:
             return
         self._resume_at[key] = self._clock() + pause
 
-    async def _work_off(self, key: BucketKey) -> datetime:
+    async def work_off(self, key: BucketKey) -> datetime:
         """Take every step that is due; return when the next one is, at the latest in a minute."""
         work = await self._tokens.take(key)
         if work is None:
@@ -143,8 +154,8 @@ class Minter:
 
     async def _lose(self, work: MintingWork, token: MintedToken) -> None:
         """Note that another process was stopped between the name and the answer: the value, if any, is lost."""
-        lost = {"state": MintedState.LOST, "due_at": self._clock() + SETTLE_AFTER}
-        await self._tokens.change(token, lease=work.lease, **lost)
+        lost = replace(token, state=MintedState.LOST, due_at=self._clock() + SETTLE_AFTER)
+        await self._tokens.change(token, lost, lease=work.lease)
         _log.warning("token_lost", bucket=token.key.bucket, name=token.name)
 
     def _next_at(self, work: MintingWork) -> datetime:

@@ -4,14 +4,18 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Final
 
-from bot.cloudflare.errors import QuotaReached
+import structlog
+
 from bot.cloudflare.minter import MintingClient
-from bot.model.minted import HEADROOM
+from bot.cloudflare.minting_errors import TokenQuotaReached
+from bot.model.fleet_sums import HEADROOM
 from bot.storage.installations import Installations
 from bot.storage.minted_tokens import MintedTokens
 
 _COUNT_LASTS: Final = timedelta(hours=1)
 _COUNT_AGAIN_AFTER: Final = timedelta(seconds=30)
+
+_log = structlog.get_logger()
 
 
 class Quota:
@@ -33,14 +37,15 @@ class Quota:
         self._clock = clock
 
     async def require_room(self) -> None:
-        """Raise QuotaReached unless one more token fits; raises CloudflareError where it cannot be counted."""
+        """Raise TokenQuotaReached unless one more token fits; raises CloudflareError where it cannot be counted."""
         used, counted_at = await self._estimate()
         if used is None or self._clock() - counted_at > _COUNT_LASTS:
             used = await self.count()
         elif used >= self._limit and self._clock() - counted_at > _COUNT_AGAIN_AFTER:
             used = await self.count()  # others may have been deleted
         if used >= self._limit:
-            raise QuotaReached(used=used, quota=self._most, headroom=HEADROOM)
+            _log.warning("token_quota_reached", tokens=used, quota=self._most, left_to_others=HEADROOM)
+            raise TokenQuotaReached
 
     async def count(self) -> int:
         """Ask Cloudflare how many tokens the account has, and note it."""
@@ -57,5 +62,5 @@ class Quota:
         standing = await self._installations.standing()
         if standing is None or standing.tokens is None or standing.checked_at is None:
             return None, self._clock()
-        made = await self._tokens.count_made_since(standing.checked_at)
-        return standing.tokens + made, standing.checked_at
+        gained = await self._tokens.count_gained_since(standing.checked_at)
+        return standing.tokens + gained, standing.checked_at

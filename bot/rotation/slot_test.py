@@ -4,6 +4,7 @@ The worker's part of taking back: the minter has no credentials with which it co
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -11,12 +12,14 @@ import structlog
 
 from bot.cloudflare.budget import Urgency
 from bot.cloudflare.client import CloudflareClient
-from bot.cloudflare.errors import CloudflareError, RouteGone
+from bot.cloudflare.errors import CatalogRefusal, CloudflareError, NoSuchBucket, RouteGone
+from bot.cloudflare.exchange import Turn
 from bot.model.catalog import BucketKey, CredentialStatus
 from bot.model.minted import MintedState, MintedToken
 from bot.storage.minted_tokens import MintedTokens
 
 _AFTER_TROUBLE: Final = timedelta(seconds=10)
+_LONGEST_PAUSE: Final = timedelta(minutes=10)
 
 _log = structlog.get_logger()
 
@@ -29,12 +32,10 @@ class SlotTests:
         cloudflare: CloudflareClient,
         tokens: MintedTokens,
         clock: Callable[[], datetime],
-        wake_minter: Callable[[BucketKey], None],
     ) -> None:
         self._cloudflare = cloudflare
         self._tokens = tokens
         self._clock = clock
-        self._wake_minter = wake_minter
 
     async def deliver(self, key: BucketKey) -> datetime | None:
         """Take every test that is due; return when the next one is. Raises DatabaseTrouble."""
@@ -46,25 +47,42 @@ class SlotTests:
 
     async def _test(self, token: MintedToken) -> datetime | None:
         """Test the slot, note the result, and return when to come back."""
-        turn = await self._cloudflare.turn(Urgency.WRITE)
+        turn = await self._cloudflare.turn(Urgency.BULK)  # after a fleet, many are due at once
         if isinstance(turn, datetime):
             return turn
         asked_at = self._clock()
         try:
-            status: CredentialStatus | None = await self._cloudflare.test_credential(token.key, turn)
-        except RouteGone:
-            status = None
+            state = _judge(await self._ask(token.key, turn), token)
         except CloudflareError as error:
-            _log.info("slot_not_tested", bucket=token.key.bucket, error=str(error))
-            return asked_at + (error.retry_after or _AFTER_TROUBLE)
+            if not token.was_sent and isinstance(error, CatalogRefusal):
+                state = MintedState.TESTED  # it never was in a slot
+            else:
+                _log.info("slot_not_tested", bucket=token.key.bucket, error=str(error))
+                return asked_at + (error.retry_after or _pause(token, asked_at))
         finally:
             turn.give_back()
-        state = _judge(status, token)
-        await self._tokens.change(token, state=state, tested_at=asked_at, due_at=asked_at)
+        await self._tokens.change(token, replace(token, state=state, tested_at=asked_at, due_at=asked_at))
         if state is MintedState.UNDOING:
             _log.error("slot_needs_disabled_token", bucket=token.key.bucket, name=token.name)
-        self._wake_minter(token.key)
+        self._tokens.wake_minter(token.key)
         return asked_at  # there may be another one
+
+    async def _ask(self, key: BucketKey, turn: Turn) -> CredentialStatus | None:
+        """Return what the test says, or None where none is offered. A bucket that is gone has no slot."""
+        try:
+            return await self._cloudflare.test_credential(key, turn)
+        except RouteGone:
+            return None
+        except NoSuchBucket:
+            return CredentialStatus.ABSENT
+
+
+def _pause(token: MintedToken, now: datetime) -> timedelta:
+    """Return a pause that grows.
+
+    A catalog that is switched off is tested once it is on: until then, the token stays disabled, which harms nobody.
+    """
+    return min(max(now - token.due_at, _AFTER_TROUBLE), _LONGEST_PAUSE)
 
 
 def _judge(status: CredentialStatus | None, token: MintedToken) -> MintedState:

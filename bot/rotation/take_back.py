@@ -4,10 +4,10 @@ The slot cannot be read: that it works while a token is disabled is the only pro
 """
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 import structlog
 
@@ -16,6 +16,7 @@ from bot.cloudflare.budget import Urgency
 from bot.cloudflare.errors import CloudflareError
 from bot.cloudflare.exchange import Turn
 from bot.cloudflare.minter import MintingClient
+from bot.cloudflare.minting_errors import TokenNotOurs
 from bot.model.audit import Event
 from bot.model.errors import RecordDamaged
 from bot.model.minted import (
@@ -54,13 +55,11 @@ class TakingBack:
         cloudflare: MintingClient,
         tokens: MintedTokens,
         heal: Heal,
-        grace: timedelta,
         clock: Callable[[], datetime],
     ) -> None:
         self._cloudflare = cloudflare
         self._tokens = tokens
         self._heal = heal
-        self._grace = grace
         self._clock = clock
         self._steps: dict[MintedState, Callable[[_Held, MintedToken], Awaitable[None]]] = {
             MintedState.RETIRED: self._begin,
@@ -79,103 +78,108 @@ class TakingBack:
         """Take its next step. A failure is noted at the token. Raises LeaseLost, DatabaseTrouble."""
         turn = await self._cloudflare.turn(Urgency.BACKGROUND)
         if isinstance(turn, datetime):
-            await self._tokens.change(token, lease=lease, due_at=turn)
+            await self._tokens.change(token, replace(token, due_at=turn), lease=lease)
             return
         try:
             await self._steps[token.state](_Held(lease, turn), token)
-        except CloudflareError as error:
+        except (CloudflareError, TokenNotOurs) as error:
             await self._postpone(lease, token, error)
         finally:
             turn.give_back()
 
-    async def _postpone(self, lease: MintingLease, token: MintedToken, error: CloudflareError) -> None:
-        pause = error.retry_after or (AFTER_TROUBLE if error.retryable else AFTER_REFUSAL)
+    async def _postpone(self, lease: MintingLease, token: MintedToken, error: CloudflareError | TokenNotOurs) -> None:
+        asked = error.retry_after if isinstance(error, CloudflareError) else None
+        pause = asked or (AFTER_TROUBLE if error.retryable else AFTER_REFUSAL)
         log = _log.info if error.retryable else _log.error
         log("token_not_taken_back", bucket=token.key.bucket, name=token.name, error=str(error), step=token.state.value)
         current = next((each for each in (await self._tokens.work(lease)).tokens if each.name == token.name), None)
         if current is not None:
-            await self._tokens.change(current, lease=lease, due_at=self._clock() + pause, trouble=error.code)
+            later = replace(current, due_at=self._clock() + pause, trouble=error.code)
+            await self._tokens.change(current, later, lease=lease)
 
     async def _begin(self, held: "_Held", token: MintedToken) -> None:
-        current = await self._change(held, token, state=MintedState.DISABLING, due_at=self._clock(), trouble=None)
+        current = await self._change(held, token, MintedState.DISABLING)
         if current is not None:
             await self._disable(held, current)
 
     async def _disable(self, held: "_Held", token: MintedToken) -> None:
-        if not await self._set_status(held, token, TokenStatus.DISABLED):
+        if not await self._set_status(held, token, is_active=False):
             await self._bury(held, token)
             return
         now = self._clock()
-        changes = {"state": MintedState.DISABLED, "disabled_at": now, "due_at": now + PROBE_AFTER, "trouble": None}
-        await self._tokens.change(token, lease=held.lease, wakes=True, **changes)
+        disabled = replace(token, state=MintedState.DISABLED, disabled_at=now, due_at=now + PROBE_AFTER, trouble=None)
+        await self._tokens.change(token, disabled, lease=held.lease, wakes=True)
         _log.info("token_disabled", bucket=token.key.bucket, name=token.name)
 
     async def _look(self, held: "_Held", token: MintedToken) -> None:
         """Delete it if Cloudflare still says that it is disabled: what the database says may be old."""
         now = self._clock()
         if token.tested_at is None or now - token.tested_at > TEST_LIFETIME:
-            again = {"state": MintedState.DISABLED, "due_at": now}
-            await self._tokens.change(token, lease=held.lease, wakes=True, **again)
+            again = replace(token, state=MintedState.DISABLED, due_at=now)
+            await self._tokens.change(token, again, lease=held.lease, wakes=True)
             return
-        seen = await self._cloudflare.get(_id_of(token), _name_of(token), turn=held.turn)
+        seen = await self._cloudflare.get(_id_of(token), _name_of(token), held.turn)
         if seen is None:
             await self._bury(held, token)
         elif seen.status is not TokenStatus.DISABLED:
-            await self._change(held, token, state=MintedState.RETIRED, due_at=now)
+            await self._change(held, token, MintedState.RETIRED)
         else:
-            begun = {"state": MintedState.DELETING, "due_at": now, "epoch": held.lease.epoch}
-            current = await self._change(held, token, **begun)
+            begun = replace(token, state=MintedState.DELETING, due_at=now, epoch=held.lease.epoch)
+            current = await self._tokens.change(token, begun, lease=held.lease)
             if current is not None:
                 await self._delete(held, current)
 
     async def _delete(self, held: "_Held", token: MintedToken) -> None:
         if token.epoch != held.lease.epoch:  # begun by another process, perhaps long ago
-            await self._change(held, token, state=MintedState.RETIRED, due_at=self._clock())
+            await self._change(held, token, MintedState.RETIRED)
             return
         may_send = partial(self._tokens.holds, held.lease)
-        was_there = await self._cloudflare.delete(_id_of(token), _name_of(token), may_send=may_send, turn=held.turn)
+        was_there = await self._cloudflare.delete(_id_of(token), _name_of(token), may_send, held.turn)
         await self._bury(held, token, event=Event.REVOKED)
         _log.info("token_revoked", bucket=token.key.bucket, name=token.name, was_there=was_there)
 
     async def _enable(self, held: "_Held", token: MintedToken) -> None:
-        if not await self._set_status(held, token, TokenStatus.ACTIVE):
-            _log.error("token_gone_but_needed", bucket=token.key.bucket, name=token.name, fix=_FIX)
+        if not await self._set_status(held, token, is_active=True):
+            _log.critical("token_gone_but_needed", bucket=token.key.bucket, name=token.name, fix=_FIX)
+            await self._heal(token)
             await self._bury(held, token)
             return
-        undone = {"state": MintedState.UNDONE, "due_at": self._clock() + LOOK_AGAIN_AFTER, "undone": token.undone + 1}
-        await self._change(held, token, **undone, trouble=None)
+        look_at, times = self._clock() + LOOK_AGAIN_AFTER, token.undone + 1
+        undone = replace(token, state=MintedState.UNDONE, due_at=look_at, undone=times, trouble=None)
+        await self._tokens.change(token, undone, lease=held.lease)
         _log.error("token_enabled_again", bucket=token.key.bucket, name=token.name, fix=_FIX)
 
     async def _look_again(self, held: "_Held", token: MintedToken) -> None:
         """See that it is still on: a "disable" that was sent before can arrive after it. Then have it replaced."""
-        now = self._clock()
-        seen = await self._cloudflare.get(_id_of(token), _name_of(token), turn=held.turn)
+        seen = await self._cloudflare.get(_id_of(token), _name_of(token), held.turn)
         if seen is None:
             await self._bury(held, token)
         elif seen.status is TokenStatus.DISABLED:
-            await self._change(held, token, state=MintedState.UNDOING, due_at=now)
-        elif token.undone <= MOST_UNDONE and await self._heal(token):
-            await self._change(held, token, state=MintedState.KEPT, due_at=now)
+            await self._change(held, token, MintedState.UNDOING)
         else:
-            _log.critical("token_kept", bucket=token.key.bucket, name=token.name, fix=_FIX)
-            await self._change(held, token, state=MintedState.KEPT, due_at=now)
+            if token.undone > MOST_UNDONE or not await self._heal(token):
+                _log.critical("token_kept", bucket=token.key.bucket, name=token.name, fix=_FIX)
+            await self._change(held, token, MintedState.KEPT)
 
-    async def _set_status(self, held: "_Held", token: MintedToken, status: TokenStatus) -> bool:
+    async def _set_status(self, held: "_Held", token: MintedToken, *, is_active: bool) -> bool:
+        """Return False if the token is gone. The change replaces all of it, so it says again what was granted."""
+        if token.expires_at is None:
+            raise RecordDamaged(_TABLE, token.name, "expires_at")
+        may_send = partial(self._tokens.holds, held.lease)
+        token_id, name, scope = _id_of(token), _name_of(token), Scope(token.scope)
         return await self._cloudflare.set_status(
-            _id_of(token),
-            _name_of(token),
-            status,
-            expires_at=token.expires_at,
-            scope=Scope(token.scope),
-            may_send=partial(self._tokens.holds, held.lease),
-            turn=held.turn,
+            token_id, name, scope, token.expires_at, may_send, is_active=is_active, turn=held.turn
         )
 
     async def _bury(self, held: "_Held", token: MintedToken, event: Event | None = None) -> None:
-        await self._change(held, token, event=event, state=MintedState.DEAD, due_at=self._clock(), trouble=None)
+        await self._change(held, token, MintedState.DEAD, event)
 
-    async def _change(self, held: "_Held", token: MintedToken, event: Event | None = None, **changes: Any) -> MintedToken | None:  # noqa: ANN401 - the fields of a MintedToken
-        return await self._tokens.change(token, lease=held.lease, event=event, **changes)
+    async def _change(
+        self, held: "_Held", token: MintedToken, state: MintedState, event: Event | None = None
+    ) -> MintedToken | None:
+        """Bring it to a state in which the next step is due at once, if there is one."""
+        changed = replace(token, state=state, due_at=self._clock(), trouble=None)
+        return await self._tokens.change(token, changed, lease=held.lease, event=event)
 
 
 @dataclass(frozen=True, slots=True)

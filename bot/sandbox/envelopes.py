@@ -9,9 +9,10 @@ _PAGE: Final = "<!DOCTYPE html><html><head><title>{title}</title></head><body><h
 _VERIFIED: Final = {"code": 10000, "message": "This API Token is valid and active", "type": None}
 
 
-def accept(result: object) -> web.Response:
-    """Return a success with this result."""
-    return web.json_response({"success": True, "errors": [], "messages": [], "result": result})
+def accept(result: object, *, result_info: Mapping[str, int] | None = None) -> web.Response:
+    """Return a success with this result; `result_info` says which page of a list it is."""
+    envelope = {"success": True, "errors": [], "messages": [], "result": result}
+    return web.json_response(envelope if result_info is None else {**envelope, "result_info": result_info})
 
 
 def accept_token(description: Mapping[str, str]) -> web.Response:

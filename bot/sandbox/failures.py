@@ -12,7 +12,10 @@ from bot.sandbox.routes import Kind
 
 
 class Failure(TypedDict, total=False):
-    """What goes wrong: a delay (in seconds), an answer (when `status` is set), or a connection that breaks."""
+    """What goes wrong: a delay (in seconds), an answer (when `status` is set), or a connection that breaks.
+
+    After `lands_after` seconds, what was asked in a broken connection is carried out nevertheless.
+    """
 
     status: int
     code: int
@@ -23,6 +26,11 @@ class Failure(TypedDict, total=False):
     delay: float
     drop_before_store: bool
     drop_after_store: bool
+    lands_after: float
+
+
+class Dropped(Exception):  # noqa: N818 - not an error, an order
+    """The connection breaks here."""
 
 
 @dataclass(slots=True)

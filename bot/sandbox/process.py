@@ -19,7 +19,7 @@ from bot.sandbox.cloudflare import FakeCloudflare
 from bot.sandbox.slack import FakeSlack
 
 Transport = Literal["socket", "http"]
-Role = Literal["all", "gateway", "worker"]
+Role = Literal["all", "gateway", "worker", "minter"]
 
 _STOP_PATIENCE: Final = timedelta(seconds=10)
 _PAUSE: Final = 0.02

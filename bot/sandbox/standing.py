@@ -23,15 +23,16 @@ INVALID_TOKEN: Final = Refusal(HTTPStatus.UNAUTHORIZED, 1000, "Invalid API Token
 FORBIDDEN: Final = Refusal(HTTPStatus.FORBIDDEN, 10000, "Forbidden")
 UNAUTHORIZED: Final = Refusal(HTTPStatus.FORBIDDEN, 9109, "Unauthorized to access requested resource")
 _METHOD_NOT_ALLOWED = Refusal(HTTPStatus.FORBIDDEN, 10001, "Method not allowed for token")
-_LACKS_A_RIGHT = Refusal(HTTPStatus.BAD_REQUEST, 30004, "The token lacks a right that the catalog needs.")
-_NOT_VALID = Refusal(HTTPStatus.BAD_REQUEST, 30005, "The token is not valid.")
+LACKS_A_RIGHT: Final = Refusal(HTTPStatus.BAD_REQUEST, 30004, "The token lacks a right that the catalog needs.")
+NOT_VALID: Final = Refusal(HTTPStatus.BAD_REQUEST, 30005, "The token is not valid.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
     """A token's place: by default it is active and may do everything.
 
-    `when_read` and `when_stored` are the refusals that it meets, None where it meets none.
+    `when_read` and `when_stored` are the refusals that it meets, None where it meets none. A token that was created
+    here has an id and a moment of expiry of its own; those of a made-up one follow from its text and the time.
     """
 
     is_known: bool = True
@@ -39,6 +40,9 @@ class Standing:
     status: Literal["active", "disabled", "expired", "revoked (exposed)"] = "active"
     starts_in: timedelta | None = None
     expires_in: timedelta | None = timedelta(days=90)
+    expires_at: datetime | None = None
+    token_id: str = ""
+    when_verified: Refusal | None = None
     when_read: Refusal | None = None
     when_stored: Refusal | None = None
     serves_in_a_slot: bool = True
@@ -53,15 +57,31 @@ class Standing:
 
         The id is no hash of the token that opens anything: the S3 secret key of a real one is its SHA-256.
         """
-        times = {"expires_on": self.expires_in, "not_before": self.starts_in}
+        distances = {"expires_on": self.expires_in, "not_before": self.starts_in}
+        times = {name: now + distance for name, distance in distances.items() if distance is not None}
+        if self.expires_at is not None:
+            times["expires_on"] = self.expires_at
         return {
-            "id": uuid5(NAMESPACE_OID, token).hex,
+            "id": self.token_id or uuid5(NAMESPACE_OID, token).hex,
             "status": self.status,
-            **{name: _write_time(now + distance) for name, distance in times.items() if distance is not None},
+            **{name: write_time(moment) for name, moment in times.items()},
         }
 
 
-_USELESS: Final = Standing(when_read=NOT_ALLOWED, when_stored=_NOT_VALID)
+MintingState = Literal["good", "unknown", "expired", "disabled", "lacks the right", "limited to addresses"]
+"""How the token stands with which others are created."""
+
+_FROM_ELSEWHERE: Final = Refusal(HTTPStatus.FORBIDDEN, 9109, "Cannot use the access token from location: 192.0.2.1")
+MINTING_STANDINGS: Final[Mapping[MintingState, Standing]] = {
+    "good": Standing(),
+    "unknown": Standing(is_known=False, when_read=NOT_ALLOWED),
+    "expired": Standing(status="expired", expires_in=timedelta(days=-1), when_read=NOT_ALLOWED),
+    "disabled": Standing(status="disabled", when_read=NOT_ALLOWED),
+    "lacks the right": Standing(when_read=FORBIDDEN),
+    "limited to addresses": Standing(when_read=_FROM_ELSEWHERE, when_verified=_FROM_ELSEWHERE),
+}
+
+_USELESS: Final = Standing(when_read=NOT_ALLOWED, when_stored=NOT_VALID)
 _STANDINGS: Final[Mapping[Behaviour, Standing]] = {
     Behaviour.NEVER_EXPIRES: Standing(expires_in=None),
     Behaviour.EXPIRES_SOON: Standing(expires_in=timedelta(days=10)),
@@ -71,8 +91,8 @@ _STANDINGS: Final[Mapping[Behaviour, Standing]] = {
     Behaviour.EXPOSED: replace(_USELESS, status="revoked (exposed)"),
     Behaviour.NOT_YET_VALID: replace(_USELESS, starts_in=timedelta(days=1)),
     Behaviour.OTHER_ACCOUNT: replace(_USELESS, is_of_this_account=False),
-    Behaviour.LACKS_CATALOG: Standing(when_read=NOT_ALLOWED, when_stored=_LACKS_A_RIGHT),
-    Behaviour.WEAK: Standing(when_stored=_LACKS_A_RIGHT),
+    Behaviour.LACKS_CATALOG: Standing(when_read=NOT_ALLOWED, when_stored=LACKS_A_RIGHT),
+    Behaviour.WEAK: Standing(when_stored=LACKS_A_RIGHT),
     Behaviour.UNREADABLE: Standing(when_read=_METHOD_NOT_ALLOWED),
     Behaviour.STORED_INVALID: Standing(serves_in_a_slot=False),
 }
@@ -99,5 +119,6 @@ def describe_policies(account_id: str, *, may_write: bool) -> dict[str, object]:
     return {"name": "made up", "policies": [policy]}
 
 
-def _write_time(moment: datetime) -> str:
+def write_time(moment: datetime) -> str:
+    """Write a time as Cloudflare does: RFC 3339 in UTC without fractions."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -20,13 +20,18 @@ class Subcommand:
     name: str
     argument: str = ""
     help: str
+    takes_many: bool = False
+    """Whether the argument may be several buckets, by names and globs."""
 
 
 STORE: Final = Subcommand(
     name="store", argument="BUCKET", help="does the same, also for a bucket that has the name of a command"
 )
 ROTATE: Final = Subcommand(
-    name="rotate", argument="[BUCKET]", help="has the bot make a new token and store it: nobody pastes or sees one"
+    name="rotate",
+    argument="[BUCKET]",
+    help="has the bot make and store a new token that nobody sees; `team-*`, several names or `--all` do many",
+    takes_many=True,
 )
 STATUS: Final = Subcommand(
     name="status", argument="[BUCKET]", help="shows which catalogs have a working credential, or one of them"

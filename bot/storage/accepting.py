@@ -31,6 +31,7 @@ from bot.storage.authentic import sign_submission, was_sent_by_the_bot
 from bot.storage.lock import lock_bucket, lock_name
 from bot.storage.moves import begin_anew, make_move, superseded_by
 from bot.storage.rows import (
+    IS_FOR_THE_SLOT,
     IS_UNCERTAIN,
     ITS_BUCKET,
     MAY_BE_SENT,
@@ -94,6 +95,11 @@ _NEWEST: Final = union_all(
         for is_in_slot, is_it in (("0", MAY_BE_SENT), ("1", _IS_WRITTEN), ("1", _MAY_BE_WRITTEN))
     )
 )
+_UNDER_WAY: Final = (
+    select(SUBMISSIONS.c.sequence)
+    .where(ITS_BUCKET, SUBMISSIONS.c.reported_at.is_(None), SUBMISSIONS.c.ended_at.is_(None), IS_FOR_THE_SLOT)
+    .limit(literal_column("1"))
+)
 _OTHER_OPEN_CHECKS: Final = (
     select(func.count())
     .select_from(SUBMISSIONS)
@@ -156,6 +162,14 @@ def add(connection: Connection, chain: AuditChain, new: NewSubmission) -> Accept
     if _insert(connection, signed):
         return _recorded(connection, signed, Verdict.RECORDED)
     return Acceptance(verdict=Verdict.ALREADY_UNDER_WAY)
+
+
+def add_if_idle(connection: Connection, chain: AuditChain, new: NewSubmission) -> Acceptance:
+    """Record one that nobody is in a hurry for, once, and only if nothing is under way for the slot: it would win."""
+    lock_bucket(connection, new.key)
+    if connection.scalar(_UNDER_WAY, names_of(new.key)):
+        return Acceptance(verdict=Verdict.ALREADY_UNDER_WAY)
+    return add(connection, chain, new)
 
 
 def _has_too_many_checks(connection: Connection, new: NewSubmission, claim: dict[str, Any]) -> bool:

@@ -8,8 +8,10 @@ from typing import Any, Final, TypeVar
 from sqlalchemy import Row
 
 from bot.model.catalog import BucketKey, Catalog, CatalogStatus, CredentialStatus, StoredCredential
+from bot.model.errors import RecordDamaged
+from bot.model.known_catalogs import ProvenToken
 from bot.storage.damage import require_shape
-from bot.storage.schema import CATALOGS, CREDENTIALS
+from bot.storage.schema import CATALOGS, CREDENTIALS, MINTED_TOKENS
 
 _Word = TypeVar("_Word", bound=StrEnum)
 
@@ -35,6 +37,13 @@ def read_credential(row: Row[Any]) -> StoredCredential:
     # One text for all rows that say the same: a process keeps 10,000 of them.
     values |= {name: intern(values[name]) for name in ("stored_by", "channel_id")}
     return StoredCredential(key=_read_key(row), **values)
+
+
+def read_proven(row: Row[Any]) -> ProvenToken:
+    """Read a row of what the bot made itself; raises RecordDamaged."""
+    if not isinstance(row.bucket, str) or not isinstance(row.token_id, str):
+        raise RecordDamaged(MINTED_TOKENS.name, str(row.bucket), "bucket or token_id")
+    return ProvenToken(bucket=intern(row.bucket), token_id=row.token_id)
 
 
 def _read_key(row: Row[Any]) -> BucketKey:

@@ -24,6 +24,7 @@ from bot.model.known_catalogs import KnownCatalogs
 from bot.storage.catalog_rows import OF_CREDENTIAL
 from bot.storage.database import Database
 from bot.storage.known_catalogs import CatalogReader
+from bot.storage.rotation_failures import forget_failures
 from bot.storage.rows import is_its, names_of
 from bot.storage.schema import CATALOGS, CREDENTIALS, SNAPSHOTS
 from bot.storage.upsert import insert_into, upsert
@@ -107,7 +108,7 @@ class Catalogs:
 
 
 def note_stored(connection: Connection, stored: StoredCredential) -> None:
-    """Record what the slot holds now, and drop the test result of the credential before it.
+    """Record what the slot holds now, and drop what is known of the credential before it.
 
     Every transaction changes the catalog's table first: in different orders, two transactions could deadlock.
     """
@@ -115,6 +116,7 @@ def note_stored(connection: Connection, stored: StoredCredential) -> None:
     connection.execute(_CHANGE_CATALOG, names_of(stored.key) | untested)
     row = {name: getattr(stored, name) for name in OF_CREDENTIAL}
     upsert(connection, CREDENTIALS, asdict(stored.key) | row, _KEY)
+    forget_failures(connection, stored.key)
 
 
 def note_test(connection: Connection, key: BucketKey, status: CredentialStatus, asked_at: datetime) -> None:

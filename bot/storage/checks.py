@@ -29,8 +29,8 @@ _KEEP_RUNNING: Final = (
     "put the key files back, or do not stop the bot before what waits has ended; it makes a new key within a minute"
 )
 _NAME_THE_HALF: Final = (
-    "give the workers the private half of each gateway's R2_CREDENTIAL_SEALING_PUBLIC_KEY, and keep a replaced key in "
-    "second place until R2_CREDENTIAL_TTL has passed"
+    "give the workers the private half of each R2_CREDENTIAL_SEALING_PUBLIC_KEY that gateways and minters have, and "
+    "keep a replaced key in second place until R2_CREDENTIAL_TTL has passed"
 )
 
 _VERSION: Final = text("SHOW server_version")
@@ -120,7 +120,7 @@ def _removed(text: str) -> Finding:
 
 
 def judge_public_key(key_id: str, seen: Collection[str]) -> Finding:
-    """Return whether some worker has the private half of a gateway's key; `seen` are the keys that workers have."""
+    """Return whether a worker has the private half of the key of one who only seals; `seen` are the workers' keys."""
     known = {"key_id": key_id}
     if key_id in seen:
         text = f"seals with the public key {key_id}, and a worker has its private half"
@@ -129,7 +129,7 @@ def judge_public_key(key_id: str, seen: Collection[str]) -> Finding:
         return Finding(
             part=Part.KEYS,
             event="private_key_missing",
-            text=f"no worker has the private half of the public key {key_id}, with which this gateway seals",
+            text=f"no worker has the private half of the public key {key_id}, with which this process seals",
             mark=Mark.FAILED,
             setting="R2_CREDENTIAL_SEALING_PUBLIC_KEY",
             fix=_NAME_THE_HALF,

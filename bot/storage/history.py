@@ -11,7 +11,7 @@ from typing import Final
 from sqlalchemy import Connection, and_, bindparam, delete, exists, select
 
 from bot.storage.database import Database
-from bot.storage.schema import APPROVAL_REQUESTS, CREDENTIALS, DECISIONS, SUBMISSIONS
+from bot.storage.schema import APPROVAL_REQUESTS, CREDENTIALS, DECISIONS, FLEETS, SUBMISSIONS
 
 BATCH: Final = 500
 """Rows in one transaction, so that no submission waits long for it."""
@@ -62,6 +62,8 @@ class HistoryLimit:
     async def enforce(self, now: datetime) -> int:
         """Delete what is too old, up to a limit; return how many submissions. Raises DatabaseTrouble."""
         before, deleted = now - self._kept_for, 0
+        old_fleets = delete(FLEETS).where(FLEETS.c.ended_at < before)  # a few rows: their buckets are submissions
+        await self._database.run(lambda connection: connection.execute(old_fleets).rowcount)
         for _ in range(_MOST_BATCHES):
             last, count = await self._database.run(partial(_prune, after=self._after, before=before))
             self._after = last or 0

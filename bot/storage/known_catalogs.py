@@ -8,7 +8,7 @@ an upgrade, or an operator who repairs a row. So a lookup in any process sees wh
 import asyncio
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Final
@@ -28,11 +28,23 @@ from sqlalchemy import (
 )
 
 from bot.model.catalog import Catalog, StoredCredential
-from bot.model.known_catalogs import KnownCatalogs
-from bot.storage.catalog_rows import read_catalog, read_credential
+from bot.model.known_catalogs import KnownCatalogs, ProvenToken
+from bot.model.minted import MintedState
+from bot.model.timetable import RotationFailure
+from bot.storage.catalog_rows import read_catalog, read_credential, read_proven
 from bot.storage.damage import SetAside
 from bot.storage.database import Database
-from bot.storage.schema import CATALOG_CHANGES, CATALOGS, CREDENTIALS, ORIGINS, SNAPSHOTS
+from bot.storage.rotation_failures import read_failure
+from bot.storage.schema import (
+    CATALOG_CHANGES,
+    CATALOGS,
+    CREDENTIALS,
+    IS_LEFT,
+    MINTED_TOKENS,
+    ORIGINS,
+    ROTATION_FAILURES,
+    SNAPSHOTS,
+)
 
 MOST_CHANGES: Final = 1000
 """With more, all rows are read: no list of buckets that long is put into a query."""
@@ -56,8 +68,20 @@ class _News:
     refreshed_at: datetime | None
     tested_at: datetime | None
     buckets: Sequence[str] | None
-    catalogs: Sequence[Row[Any]]
-    credentials: Sequence[Row[Any]]
+    catalogs: Sequence[Row[Any]] = ()
+    credentials: Sequence[Row[Any]] = ()
+    proven: Sequence[Row[Any]] = ()
+    failures: Sequence[Row[Any]] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Parsed:
+    """What could be read of it."""
+
+    catalogs: list[Catalog] = field(default_factory=list)
+    credentials: list[StoredCredential] = field(default_factory=list)
+    proven: list[ProvenToken] = field(default_factory=list)
+    failures: list[RotationFailure] = field(default_factory=list)
 
 
 class CatalogReader:
@@ -106,10 +130,10 @@ class CatalogReader:
         news = await self._database.run(partial(_read_news, account_id=self._account_id, since=since))
         if since is not None and self._is_older(news, since):
             return number < self._newest_taken
-        catalogs, credentials = await self._parse(news)
+        parsed = await self._parse(news)
         if number > self._newest_taken:
             self._newest_taken = number
-            self._take(news, catalogs, credentials)
+            self._take(news, parsed)
         return True
 
     def _is_older(self, news: _News, since: int) -> bool:
@@ -121,24 +145,26 @@ class CatalogReader:
         is_refreshed_before = before is not None and (news.refreshed_at is None or news.refreshed_at < before)
         return is_refreshed_before or news.next_number < since or news.database_id != self._database_id
 
-    async def _parse(self, news: _News) -> tuple[list[Catalog], list[StoredCredential]]:
-        catalogs: list[Catalog] = []
-        credentials: list[StoredCredential] = []
-        for start in range(0, max(len(news.catalogs), len(news.credentials)), _AT_ONCE):
+    async def _parse(self, news: _News) -> _Parsed:
+        parsed = _Parsed()
+        for start in range(0, max(map(len, (news.catalogs, news.credentials, news.proven, news.failures))), _AT_ONCE):
             if start:
                 await asyncio.sleep(0)
-            part = slice(start, start + _AT_ONCE)
-            catalogs += self._set_aside.read_each(news.catalogs[part], read_catalog)
-            credentials += self._set_aside.read_each(news.credentials[part], read_credential)
-        return catalogs, credentials
+            part, read = slice(start, start + _AT_ONCE), self._set_aside.read_each
+            parsed.catalogs.extend(read(news.catalogs[part], read_catalog))
+            parsed.credentials.extend(read(news.credentials[part], read_credential))
+            parsed.proven.extend(read(news.proven[part], read_proven))
+            parsed.failures.extend(read(news.failures[part], read_failure))
+        return parsed
 
-    def _take(self, news: _News, catalogs: Sequence[Catalog], credentials: Sequence[StoredCredential]) -> None:
+    def _take(self, news: _News, parsed: _Parsed) -> None:
         self.known.refreshed_at, self.known.tested_at = news.refreshed_at, news.tested_at
         self._next_number, self._database_id = news.next_number, news.database_id
+        lists = parsed.catalogs, parsed.credentials, parsed.proven, parsed.failures
         if news.buckets is None:
-            self.known.replace_all(catalogs, credentials)
+            self.known.replace_all(*lists)
         elif news.buckets:
-            self.known.replace(news.buckets, catalogs, credentials)
+            self.known.replace(news.buckets, *lists)
 
 
 def _read_news(connection: Connection, account_id: str, since: int | None) -> _News:
@@ -148,16 +174,20 @@ def _read_news(connection: Connection, account_id: str, since: int | None) -> _N
     ).one()
     buckets = None if since is None else _find_changed(connection, account_id, since)
     if buckets is not None and not buckets:
-        return _News(number, database_id, refreshed_at, tested_at, buckets, [], [])
-    catalogs, credentials = (_read_rows(connection, table, account_id, buckets) for table in (CATALOGS, CREDENTIALS))
-    return _News(number, database_id, refreshed_at, tested_at, buckets, catalogs, credentials)
+        return _News(number, database_id, refreshed_at, tested_at, buckets)
+    catalogs, credentials, failures = (
+        _read_rows(connection, select(table), table, account_id, buckets)
+        for table in (CATALOGS, CREDENTIALS, ROTATION_FAILURES)
+    )
+    proven = _read_rows(connection, _PROVEN, MINTED_TOKENS, account_id, buckets)
+    return _News(number, database_id, refreshed_at, tested_at, buckets, catalogs, credentials, proven, failures)
 
 
 def _read_rows(
-    connection: Connection, table: Table, account_id: str, buckets: Sequence[str] | None
+    connection: Connection, query: Select[Any], table: Table, account_id: str, buckets: Sequence[str] | None
 ) -> Sequence[Row[Any]]:
     some = [] if buckets is None else [table.c.bucket.in_(buckets)]
-    return connection.execute(select(table).where(table.c.account_id == account_id, *some)).all()
+    return connection.execute(query.where(table.c.account_id == account_id, *some)).all()
 
 
 def _find_changed(connection: Connection, account_id: str, since: int) -> Sequence[str] | None:
@@ -175,6 +205,9 @@ def _state(next_number: ColumnElement[int]) -> Select[Any]:
     return select(next_number, database_id, *(select(time).where(its).scalar_subquery() for time in times))
 
 
+_PROVEN: Final = select(MINTED_TOKENS.c.bucket, MINTED_TOKENS.c.token_id).where(
+    IS_LEFT, MINTED_TOKENS.c.state == MintedState.PROVEN.value
+)
 _NUMBER: Final = CATALOG_CHANGES.c.number
 _ITS_CHANGES: Final = CATALOG_CHANGES.c.account_id == bindparam("its_account_id", type_=String)
 _STATE: Final = {

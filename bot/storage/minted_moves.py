@@ -5,6 +5,7 @@ newer one is proven.
 """
 
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -16,6 +17,7 @@ from bot.model.submission import State, Task
 from bot.storage.audit import AuditChain
 from bot.storage.damage import SetAside
 from bot.storage.minted_rows import change_token, find_current, read_tokens, select_left
+from bot.storage.rotation_failures import note_failure
 from bot.storage.rows import PLACE
 from bot.storage.schema import MINTED_TOKENS, SUBMISSIONS
 
@@ -31,6 +33,8 @@ def follow_moves(
         submission = change.submission
         if submission.task is Task.ROTATE:
             _follow(connection, chain, change, move)
+            if change.is_new_state:
+                note_failure(connection, submission, move.at)
         if move.retires_at is not None and submission.state is State.STORED and change.is_new_state:
             _retire_older(connection, chain, row, move.retires_at, move.at)
 
@@ -41,11 +45,11 @@ def _follow(connection: Connection, chain: AuditChain, change: Change, move: Mov
     if token is None:
         return
     if submission.state is State.STORING and move.effect is not None:
-        change_token(connection, chain, token, state=MintedState.SENT, was_sent=True, changed_at=move.at)
+        change_token(connection, chain, token, replace(token, state=MintedState.SENT, was_sent=True), move.at)
     elif submission.state is State.CONFIRMING and change.is_new_state:
-        change_token(connection, chain, token, state=MintedState.IN_SLOT, was_sent=True, changed_at=move.at)
+        change_token(connection, chain, token, replace(token, state=MintedState.IN_SLOT, was_sent=True), move.at)
     elif submission.state is State.STORED and change.is_new_state and move.retires_at is not None:
-        change_token(connection, chain, token, state=MintedState.PROVEN, changed_at=move.at)
+        change_token(connection, chain, token, replace(token, state=MintedState.PROVEN), move.at)
     elif submission.is_ended and change.is_new_state:
         _leave(connection, chain, token, move.at)
 
@@ -56,9 +60,9 @@ def _leave(connection: Connection, chain: AuditChain, token: MintedToken, at: da
     A request that makes one may be out: the minter, whose request it is, will know or find out.
     """
     if token.state is MintedState.CREATED:
-        change_token(connection, chain, token, state=MintedState.RETIRED, due_at=at, changed_at=at)
+        change_token(connection, chain, token, replace(token, state=MintedState.RETIRED, due_at=at), at)
     elif token.state is MintedState.INTENDED:
-        change_token(connection, chain, token, due_at=at, changed_at=at)
+        change_token(connection, chain, token, replace(token, due_at=at), at)
 
 
 def _retire_older(
@@ -73,7 +77,7 @@ def _retire_older(
         ~_is_of_a_later_one(newer),
     )
     for token in read_tokens(connection, chain, older.with_for_update(), SetAside()):
-        change_token(connection, chain, token, state=MintedState.RETIRED, due_at=retires_at, changed_at=at)
+        change_token(connection, chain, token, replace(token, state=MintedState.RETIRED, due_at=retires_at), at)
 
 
 def _is_of_a_later_one(newer: Row[Any]) -> ColumnElement[bool]:

@@ -13,21 +13,20 @@ from sqlalchemy import Connection, Row, Select, insert, select, update
 from bot.model.audit import Entry, Event
 from bot.model.catalog import BucketKey
 from bot.model.errors import RecordDamaged, RecordForged
-from bot.model.minted import COLUMNS, OVER, MintedState, MintedToken
+from bot.model.minted import COLUMNS, MintedState, MintedToken
 from bot.sealing.authenticity import Authenticity, Fields
 from bot.storage.audit import AuditChain, as_text
 from bot.storage.damage import SetAside, require_shape
-from bot.storage.schema import MINTED_TOKENS
+from bot.storage.schema import IS_LEFT, MINTED_TOKENS
 
 _KIND: Final = "minted_token"
 _ROW: Final = MINTED_TOKENS.c
-_LEFT: Final = _ROW.state.not_in([state.value for state in OVER])
 _INSERT: Final = insert(MINTED_TOKENS)
 
 
 def select_left(key: BucketKey | None = None) -> Select[Any]:
     """Return the query of what may be left at Cloudflare, of a bucket or of all, the oldest first."""
-    query = select(MINTED_TOKENS).where(_LEFT).order_by(_ROW.intended_at, _ROW.name)
+    query = select(MINTED_TOKENS).where(IS_LEFT).order_by(_ROW.intended_at, _ROW.name)
     return query if key is None else query.where(_ROW.account_id == key.account_id, _ROW.bucket == key.bucket)
 
 
@@ -58,9 +57,11 @@ def add_token(connection: Connection, chain: AuditChain, token: MintedToken) -> 
     connection.execute(_INSERT, _values(token, chain.authenticity))
 
 
-def change_token(connection: Connection, chain: AuditChain, token: MintedToken, **changes: Any) -> MintedToken | None:  # noqa: ANN401 - the fields of a MintedToken
+def change_token(
+    connection: Connection, chain: AuditChain, token: MintedToken, to: MintedToken, now: datetime
+) -> MintedToken | None:
     """Change a token that is as it was read; return it as it is then, or None if something else has changed it."""
-    changed = replace(token, **changes, revision=token.revision + 1)
+    changed = replace(to, changed_at=now, revision=token.revision + 1)
     its_row = _ROW.name == token.name, _ROW.revision == token.revision
     statement = update(MINTED_TOKENS).where(*its_row).values(_values(changed, chain.authenticity))
     return changed if connection.execute(statement).rowcount else None
@@ -78,7 +79,9 @@ def entry_of_token(token: MintedToken, event: Event, at: datetime) -> Entry:
     )
 
 
-def find_current(tokens: Iterable[MintedToken], states: Sequence[MintedState] | frozenset[MintedState]) -> MintedToken | None:
+def find_current(
+    tokens: Iterable[MintedToken], states: Sequence[MintedState] | frozenset[MintedState]
+) -> MintedToken | None:
     """Return the last of the tokens that is in one of these states."""
     return next((token for token in reversed([*tokens]) if token.state in states), None)
 

@@ -3,13 +3,14 @@
 Every method raises DatabaseTrouble when the database fails.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Final
 from uuid import uuid4
 
-from sqlalchemy import Connection, func, or_, select, update
+from sqlalchemy import Connection, and_, func, or_, select, update
 
 from bot.model.audit import Event
 from bot.model.catalog import BucketKey
@@ -23,7 +24,8 @@ from bot.model.minted import (
     MintingWork,
 )
 from bot.model.move import Change, Move
-from bot.model.submission import Pending, SealedToken, State
+from bot.model.predecessor import Predecessor, find_predecessor
+from bot.model.submission import Pending, SealedToken, State, Submission, Task
 from bot.storage.audit import AuditChain
 from bot.storage.authentic import OPENING_COLUMNS, has_ended, require_authentic
 from bot.storage.damage import SetAside
@@ -31,7 +33,7 @@ from bot.storage.database import Database
 from bot.storage.minted_rows import add_token, change_token, entry_of_token, read_tokens, select_left
 from bot.storage.moves import give_token
 from bot.storage.rows import IS_FOR_THE_SLOT, ITS_BUCKET, MAY_BE_SENT, PLACE, names_of, read_pending
-from bot.storage.schema import MINTED_TOKENS, MINTING_LEASES, OPENINGS, SUBMISSIONS
+from bot.storage.schema import IS_LEFT, MINTED_TOKENS, MINTING_LEASES, OPENINGS, SUBMISSIONS
 from bot.storage.submissions import Submissions
 from bot.storage.upsert import insert_into
 
@@ -60,6 +62,19 @@ class MintedTokens:
         self._clock = clock
         self._holder = uuid4().hex
         self._set_aside = SetAside()
+        self.wake_minter: Callable[[BucketKey], None] = _leave_to_polling
+
+    def wake_minter_by(self, wake: Callable[[BucketKey], None]) -> None:
+        """Call this, which must not fail, for each bucket in which the minter of this process has something to do."""
+        self.wake_minter = wake
+
+    async def to_test(self, due_before: datetime | None = None) -> list[BucketKey]:
+        """Return the buckets whose slots are to be tested by a worker, or those that were due before that time."""
+        is_disabled = _ROW.account_id == self._account_id, _ROW.state == MintedState.DISABLED.value
+        is_due = () if due_before is None else (_ROW.due_at < due_before,)
+        query = select(_ROW.bucket).where(*is_disabled, *is_due).distinct()
+        buckets = await self._database.run(lambda connection: connection.scalars(query).all())
+        return [BucketKey(account_id=self._account_id, bucket=each) for each in buckets if isinstance(each, str)]
 
     async def due(self, now: datetime) -> list[BucketKey]:
         """Return the buckets in which the minter has something to do now."""
@@ -124,7 +139,9 @@ class MintedTokens:
 
         `token` has its id. Raises LeaseLost, and then the next holder finds the name.
         """
-        return await self._submissions.follow(partial(self._give, lease, token, waiting, sealed), waiting.submission.key)
+        return await self._submissions.follow(
+            partial(self._give, lease, token, waiting, sealed), waiting.submission.key
+        )
 
     async def note_waiting(self, waiting: Pending, move: Move) -> None:
         """Say at a submission why no token is made for it yet, or end it."""
@@ -133,19 +150,22 @@ class MintedTokens:
     async def change(
         self,
         token: MintedToken,
+        to: MintedToken,
         *,
         lease: MintingLease | None = None,
         event: Event | None = None,
         wakes: bool = False,
-        **changes: Any,  # noqa: ANN401 - the fields of a MintedToken
     ) -> MintedToken | None:
-        """Change a token if it is as it was read; `wakes` the bucket's delivery. Raises LeaseLost."""
+        """Change a token if it is as it was read; return it as it is then, or None.
+
+        `event` is what the audit says of it; `wakes` wakes the bucket's delivery. Raises LeaseLost.
+        """
 
         def record(connection: Connection) -> tuple[MintedToken | None, list[Change]]:
             if lease is not None:
                 _require(connection, lease)
             now = self._clock()
-            changed = change_token(connection, self._chain, token, **{"changed_at": now} | changes)
+            changed = change_token(connection, self._chain, token, to, now)
             if changed is not None and event is not None:
                 self._chain.append(connection, [entry_of_token(changed, event, now)])
             return changed, []
@@ -158,10 +178,12 @@ class MintedTokens:
         """Return what may be left of a bucket's tokens at Cloudflare, the oldest first."""
         return await self._read_all(select_left(key))
 
-    async def of_bucket_ever(self, key: BucketKey) -> list[MintedToken]:
-        """Return a bucket's tokens, whatever became of them, the oldest first."""
-        its = _ROW.account_id == key.account_id, _ROW.bucket == key.bucket
-        return await self._read_all(select(MINTED_TOKENS).where(*its).order_by(_ROW.intended_at, _ROW.name))
+    async def predecessor_of(self, submission: Submission) -> Predecessor | None:
+        """Return what becomes of the token that a rotation has replaced, if it is proven that it is replaced."""
+        if submission.task is not Task.ROTATE or submission.state is not State.STORED:
+            return None
+        its = _ROW.account_id == submission.key.account_id, _ROW.bucket == submission.key.bucket
+        return find_predecessor(submission, await self._read_all(select(MINTED_TOKENS).where(*its)))
 
     async def of_submission(self, submission_id: str) -> list[MintedToken]:
         """Return the tokens that were made for a submission, the oldest first."""
@@ -192,16 +214,32 @@ class MintedTokens:
 
     async def count(self) -> dict[MintedState, int]:
         """Return how many tokens are in each state, but for those of which nothing is left."""
-        query = select(_ROW.state, func.count()).where(_ROW.account_id == self._account_id).group_by(_ROW.state)
+        its = _ROW.account_id == self._account_id, IS_LEFT
+        query = select(_ROW.state, func.count()).where(*its).group_by(_ROW.state)
         rows = await self._database.run(lambda connection: connection.execute(query).all())
         known = {state.value: state for state in MintedState if state not in OVER}
         return {known[state]: number for state, number in rows if state in known}
 
-    async def count_made_since(self, since: datetime) -> int:
-        """Return how many tokens may have been made since then."""
-        its = _ROW.account_id == self._account_id, _ROW.intended_at >= since, _ROW.state != MintedState.GONE.value
-        query = select(func.count()).select_from(MINTED_TOKENS).where(*its)
+    async def count_gained_since(self, since: datetime) -> int:
+        """Return how many tokens the account may have more since then: those made, less those deleted."""
+        is_made = and_(_ROW.intended_at >= since, _ROW.state != MintedState.GONE.value)
+        is_deleted = and_(_ROW.changed_at >= since, _ROW.state == MintedState.DEAD.value)
+        its = select(func.count()).select_from(MINTED_TOKENS).where(_ROW.account_id == self._account_id)
+        query = select(its.where(is_made).scalar_subquery() - its.where(is_deleted).scalar_subquery())
         return await self._database.run(lambda connection: connection.execute(query).scalar_one())
+
+    async def made_for(self, submission_ids: Collection[str]) -> set[str]:
+        """Return those of the submissions for which a token was made, or may have been."""
+        query = select(_ROW.submission_id).where(
+            _ROW.submission_id.in_(submission_ids), _ROW.state != MintedState.GONE.value
+        )
+        return {*await self._database.run(lambda connection: connection.scalars(query).all())}
+
+    async def find_undone(self, since: datetime) -> str | None:
+        """Return a bucket whose slot has not worked since then without a token that was to be taken back."""
+        is_needed = or_(_ROW.state == MintedState.UNDOING.value, _ROW.undone > 0)
+        query = select(_ROW.bucket).where(_ROW.account_id == self._account_id, is_needed, _ROW.changed_at >= since)
+        return await self._database.run(lambda connection: connection.scalar(query.limit(1)))
 
     def _give(
         self, lease: MintingLease, token: MintedToken, waiting: Pending, sealed: SealedToken, connection: Connection
@@ -210,16 +248,14 @@ class MintedTokens:
         now = self._clock()
         change = _give_if_authentic(connection, self._chain, waiting, sealed, now)
         state = MintedState.RETIRED if change is None else MintedState.CREATED
-        changed = change_token(connection, self._chain, token, state=state, changed_at=now, due_at=now)
+        changed = change_token(connection, self._chain, token, replace(token, state=state, due_at=now), now)
         if changed is None:
             raise LeaseLost
         self._chain.append(connection, [entry_of_token(changed, Event.MINTED, now)])
         return changed, [] if change is None else [change]
 
     async def _read_all(self, query: Any) -> list[MintedToken]:  # noqa: ANN401 - a Select
-        return await self._database.run(
-            lambda connection: read_tokens(connection, self._chain, query, self._set_aside)
-        )
+        return await self._database.run(lambda connection: read_tokens(connection, self._chain, query, self._set_aside))
 
     def _read(self, connection: Connection, lease: MintingLease) -> MintingWork:
         tokens = read_tokens(connection, self._chain, select_left(lease.key), self._set_aside)
@@ -250,6 +286,10 @@ _newest: Final = (
 _NEWEST: Final = select(_newest, *OPENING_COLUMNS, has_ended(_newest.c.id).label("has_ended")).outerjoin_from(
     _newest, OPENINGS, OPENINGS.c.nonce == _newest.c.nonce
 )
+
+
+def _leave_to_polling(_: BucketKey) -> None:
+    """Do nothing: the minter is in another process, and finds it."""
 
 
 def _read_due(connection: Connection, account_id: str, now: datetime) -> list[BucketKey]:

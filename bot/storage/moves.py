@@ -22,7 +22,7 @@ from bot.model.audit import Entry, Event
 from bot.model.catalog import BucketKey, CredentialStatus, StoredCredential
 from bot.model.errors import BotError, DatabaseRestored, RecordDamaged
 from bot.model.move import Change, Changes, Move
-from bot.model.submission import ENDINGS, STEPS, Lease, SealedToken, State, Submission
+from bot.model.submission import ENDINGS, STEPS, Lease, SealedToken, State, Submission, Task
 from bot.storage.audit import AuditChain
 from bot.storage.authentic import (
     entry_of,
@@ -116,7 +116,8 @@ def begin_anew(
 ) -> bool:
     """Replace the first Submit of a form by a repeated one, if nothing was sent yet; return whether it was replaced.
 
-    One that an approver was asked about stays as it is, and so does one that the bot has not made so.
+    One that an approver was asked about stays as it is, and so do one for which a token is being made, and one that
+    the bot has not made so.
 
     This is not a step but another submission under the same id. The higher revision makes every copy of the first
     one stale, so that a delivery that has read it cannot record anything.
@@ -126,7 +127,8 @@ def begin_anew(
     except RecordDamaged:
         return False
     anew = progress | row | NOTHING_FOUND | {"revision": first.revision + 1}
-    statement = update(SUBMISSIONS).where(is_it, _IS_UNSENT, _IS_UNSEEN, SUBMISSIONS.c.revision == first.revision)
+    is_unchanged = SUBMISSIONS.c.revision == first.revision
+    statement = update(SUBMISSIONS).where(is_it, _IS_UNTOUCHED, _IS_UNSEEN, is_unchanged)
     return connection.execute(statement.values(sign_submission(chain.authenticity, anew))).rowcount > 0
 
 
@@ -168,6 +170,11 @@ def _require_step(state: State, to: State) -> None:
 # Statements that run for each submission are built once: building and hashing them took longer than running them.
 _UNSENT: Final = (State.ACCEPTED, State.MINTING, State.MINTED, State.VERIFYING, State.AWAITING_APPROVAL)
 _IS_UNSENT: Final = SUBMISSIONS.c.state.in_([state.value for state in _UNSENT])
+# A token that was made for the first one is not made for the second one as well.
+_IS_UNTOUCHED: Final = or_(
+    SUBMISSIONS.c.state == State.ACCEPTED.value,
+    and_(SUBMISSIONS.c.state == State.VERIFYING.value, SUBMISSIONS.c.task != Task.ROTATE.value),
+)
 # An approver decides on the first token, also while it is checked once more after the approval.
 _IS_UNSEEN: Final = and_(SUBMISSIONS.c.state != State.AWAITING_APPROVAL.value, SUBMISSIONS.c.approval_channel.is_(None))
 _LOCK: Final = select(SUBMISSIONS).with_for_update()

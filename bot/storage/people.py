@@ -13,7 +13,7 @@ from bot.model.audit import PERSONAL, Entry, Event
 from bot.sealing.authenticity import key_id_of
 from bot.storage.audit import AuditChain, as_text
 from bot.storage.database import Database
-from bot.storage.schema import AUDIT, CREDENTIALS, DECISIONS, OPENINGS, SUBMISSIONS
+from bot.storage.schema import AUDIT, CREDENTIALS, DECISIONS, FLEETS, OPENINGS, SUBMISSIONS
 
 BATCH: Final = 2000
 """Entries in one transaction, so that no submission waits long for it."""
@@ -26,6 +26,7 @@ PEOPLE: Final[Mapping[Table, tuple[Column[Any], ...]]] = {
     DECISIONS: (DECISIONS.c.user_id,),
     OPENINGS: (OPENINGS.c.user_id,),
     CREDENTIALS: (CREDENTIALS.c.stored_by,),
+    FLEETS: (FLEETS.c.user_id, FLEETS.c.stopped_by),
     AUDIT: (AUDIT.c.user_id,),
 }
 """Each column that names a person; a test finds one that is missing."""
@@ -36,7 +37,7 @@ _OF_SUBMISSION: Final = {"user_id": "", "channel_id": "", "reason": "", "last_fo
 
 
 class StillOpen(Exception):  # noqa: N818 - reads as what it says
-    """The person has submissions that have not ended, or whose result is not posted yet."""
+    """The person has submissions or a fleet that have not ended, or whose result is not posted yet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +66,11 @@ def forget_person(connection: Connection, chain: AuditChain, user_id: str, at: d
     is_open = and_(submission.user_id == user_id, submission.reported_at.is_(None))
     if connection.scalar(select(func.count()).select_from(SUBMISSIONS).where(is_open)):
         raise StillOpen
+    is_in_fleet = or_(*(column == user_id for column in PEOPLE[FLEETS]))
+    is_running = and_(is_in_fleet, FLEETS.c.started_at.is_not(None), FLEETS.c.ended_at.is_(None))
+    if connection.scalar(select(func.count()).select_from(FLEETS).where(is_running)):
+        raise StillOpen
+    connection.execute(FLEETS.delete().where(is_in_fleet))  # what became of each bucket is its submission's row
     is_theirs = submission.user_id == user_id
     submissions = connection.execute(update(SUBMISSIONS).where(is_theirs).values(_OF_SUBMISSION)).rowcount
     is_named = and_(submission.superseded_by == user_id, submission.reported_at.is_not(None))

@@ -194,7 +194,7 @@ CATALOG_CHANGES: Final = Table(
     Column("part", String, primary_key=True),
     Column("number", BigInteger, nullable=False),
 )
-"""When a row of CATALOGS or CREDENTIALS, `part`, changed last or was deleted: written by triggers, never by the bot.
+"""When a row of another table, `part`, changed last or was deleted: written by triggers, never by the bot.
 
 The number counts the account's changes on SQLite, and is the transaction's id on PostgreSQL: `known_catalogs` reads it.
 """
@@ -305,13 +305,16 @@ MINTED_TOKENS: Final = Table(
     Column("signature", String, nullable=False),
 )
 """Written ahead of each call that makes or changes a token of ours. Never a token's value."""
-_IS_LEFT: Final = text("state NOT IN ('dead', 'gone')")
+IS_LEFT: Final = text("state <> 'dead' AND state <> 'gone'")
+"""The condition of the index, word for word: by parameters, SQLite would not see that a query has it."""
 Index(
     "minted_tokens_left",
     MINTED_TOKENS.c.account_id,
     MINTED_TOKENS.c.bucket,
-    sqlite_where=_IS_LEFT,
-    postgresql_where=_IS_LEFT,
+    MINTED_TOKENS.c.state,
+    MINTED_TOKENS.c.token_id,
+    sqlite_where=IS_LEFT,
+    postgresql_where=IS_LEFT,
 )
 Index("minted_tokens_submission", MINTED_TOKENS.c.submission_id)
 
@@ -326,6 +329,18 @@ MINTING_LEASES: Final = Table(
 )
 """Who speaks to Cloudflare about a bucket's tokens; the row of bucket "" is for housekeeping."""
 
+ROTATION_FAILURES: Final = Table(
+    "rotation_failures",
+    METADATA,
+    Column("account_id", String, primary_key=True),
+    Column("bucket", String, primary_key=True),
+    Column("since", _UtcDateTime, nullable=False),
+    Column("failed_at", _UtcDateTime, nullable=False),
+    Column("failures", Integer, nullable=False),
+    Column("code", String),
+)
+"""The buckets that could not be rotated since a credential was stored in them; no other bucket has a row."""
+
 INSTALLATIONS: Final = Table(
     "installations",
     METADATA,
@@ -339,3 +354,40 @@ INSTALLATIONS: Final = Table(
     Column("signature", String, nullable=False),
 )
 """One row: what marks this installation's tokens, signed, and what the minter last found at Cloudflare."""
+
+FLEETS: Final = Table(
+    "fleets",
+    METADATA,
+    Column("id", String, primary_key=True),
+    Column("account_id", String, nullable=False),
+    Column("team_id", String, nullable=False),
+    Column("user_id", String, nullable=False),
+    Column("channel_id", String, nullable=False),
+    Column("asked", String, nullable=False),
+    Column("state", String, nullable=False),
+    Column("buckets", String, nullable=False),
+    Column("others", String, nullable=False),
+    Column("proposed_at", _UtcDateTime, nullable=False),
+    Column("started_at", _UtcDateTime),
+    Column("ended_at", _UtcDateTime),
+    Column("message_ts", String),
+    Column("stopped_by", String),
+    Column("alarm", String),
+    Column("alarm_bucket", String),
+    Column("revision", Integer, nullable=False),
+    Column("signature", String, nullable=False),
+    Column("holder", String),
+    Column("held_until", _UtcDateTime),
+)
+"""Rotations of many buckets at one press; what became of each is its submission's row. Lists are separated by blanks.
+
+`holder` is the process that works on it. At most one of an account is current.
+"""
+_IS_CURRENT: Final = text("state IN ('running', 'stopping')")
+Index(
+    "fleets_current",
+    FLEETS.c.account_id,
+    unique=True,
+    sqlite_where=_IS_CURRENT,
+    postgresql_where=_IS_CURRENT,
+)

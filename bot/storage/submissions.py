@@ -15,7 +15,7 @@ from bot.model.errors import CommitUnknown, LeaseLost, RecordDamaged
 from bot.model.move import Change, Move
 from bot.model.submission import Lease, NewSubmission, Opening, Pending, Submission
 from bot.sealing.hpke import key_id_of
-from bot.storage.accepting import Acceptance, accept, add
+from bot.storage.accepting import Acceptance, accept, add, add_if_idle
 from bot.storage.approvals import record_decision
 from bot.storage.audit import AuditChain
 from bot.storage.authentic import (
@@ -171,6 +171,10 @@ class Submissions:
     async def add(self, new: NewSubmission) -> Acceptance:
         """Record a submission that no form was opened for, once."""
         return await self._record(lambda connection: add(connection, self._chain, new), new.key)
+
+    async def add_if_idle(self, new: NewSubmission) -> Acceptance:
+        """Do the same unless something else is under way for the slot."""
+        return await self._record(lambda connection: add_if_idle(connection, self._chain, new), new.key)
 
     async def decide(self, decision: Decision) -> Decided:
         """Record an approver's decision, once, and wake the bucket; or return why not. Raises RecordDamaged."""

@@ -87,7 +87,7 @@ async def start_inline(directory: Path) -> AsyncIterator[float]:
     database = SqliteDatabase(directory / "starts.sqlite")
     database.start()
     submissions, delivery = Submissions(database, CHAIN), Noting()
-    dispatcher = InlineDispatcher(delivery, submissions, lambda: datetime.now(UTC))
+    dispatcher = InlineDispatcher(delivery, submissions.unreported_keys, lambda: datetime.now(UTC))
     for number in range(STARTS):
         new = await accept(submissions, number)
         recorded_at = time.perf_counter()
@@ -109,7 +109,7 @@ async def start_on_postgres(url: str) -> AsyncIterator[float]:
         runner = JobRunner(
             url=url,
             jobs=jobs,
-            submissions=submissions,
+            find_overdue=submissions.overdue_keys,
             delivery=delivery,
             refresh_catalogs=refresh,
             keep_house=nothing,

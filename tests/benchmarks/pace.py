@@ -15,8 +15,9 @@ from typing import Final
 
 from bot.cloudflare.auth import ApiToken
 from bot.cloudflare.budget import Urgency
-from bot.cloudflare.client import CloudflareClient, Turn
+from bot.cloudflare.client import CloudflareClient
 from bot.cloudflare.errors import Throttled
+from bot.cloudflare.exchange import Turn
 from bot.cloudflare.pace import LocalPace, Pace, SharedPace
 from bot.model.catalog import BucketKey
 from bot.model.secret import Secret

@@ -17,8 +17,9 @@ import pytest_asyncio
 
 from bot.cloudflare.auth import ApiKey, ApiToken, Bearer, CallerAuth, CredentialBody, Fence
 from bot.cloudflare.budget import Limits, Urgency
-from bot.cloudflare.client import CloudflareClient, Turn
+from bot.cloudflare.client import CloudflareClient
 from bot.cloudflare.errors import AnswerNotUnderstood, CloudflareError, RouteGone, Throttled, TokenMalformed
+from bot.cloudflare.exchange import Turn
 from bot.cloudflare.pace import LocalPace
 from bot.model.catalog import BucketKey
 from bot.model.errors import BotError, DatabaseUnavailable, LeaseLost

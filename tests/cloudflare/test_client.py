@@ -18,11 +18,11 @@ import pytest_asyncio
 from cloudflare import AsyncCloudflare
 
 from bot import __version__
-from bot.cloudflare import client as client_module
+from bot.cloudflare import exchange as exchange_module
 from bot.cloudflare.answers import TokenStatus, TokenVerification
 from bot.cloudflare.auth import ApiKey, ApiToken
 from bot.cloudflare.budget import Urgency
-from bot.cloudflare.client import LARGEST_ANSWER_BYTES, MOST_PARTS, NOT_OFFERED_FOR, CloudflareClient, Turn
+from bot.cloudflare.client import NOT_OFFERED_FOR, CloudflareClient
 from bot.cloudflare.errors import (
     AnswerNotUnderstood,
     BlockedOnTheWay,
@@ -40,6 +40,7 @@ from bot.cloudflare.errors import (
     RouteGone,
     Throttled,
 )
+from bot.cloudflare.exchange import LARGEST_ANSWER_BYTES, MOST_PARTS, Turn
 from bot.cloudflare.pace import LocalPace, Pace
 from bot.model.catalog import BucketKey, Catalog, CatalogApi, CatalogStatus, CredentialStatus
 from bot.model.errors import BotError, DatabaseUnavailable, LeaseLost
@@ -1211,7 +1212,7 @@ def test_a_malformed_account_id_is_refused(account_id: str) -> None:
 def test_every_logger_below_is_known() -> None:
     """A new logger of httpcore would not be silenced: this test would name it."""
     names = {name for name in logging.root.manager.loggerDict if name.split(".")[0] in {"httpx", "httpcore"}}
-    assert names <= set(client_module._TALKATIVE_LOGGERS)
+    assert names <= set(exchange_module._TALKATIVE_LOGGERS)
 
 
 async def test_a_request_gives_way_before_its_turn_and_not_after_it(server: FakeCloudflare, make: Make) -> None:

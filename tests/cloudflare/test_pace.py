@@ -13,14 +13,23 @@ from typing import Any, TypeVar
 
 import pytest
 
-from bot.cloudflare.budget import Budget, Limits, Spent, Urgency, parse_limits
+from bot.cloudflare.budget import (
+    DEFAULT_QUOTA,
+    FOR_SINGLE_WRITES_PERCENT,
+    RESERVE_PERCENT,
+    Budget,
+    Limits,
+    Spent,
+    Urgency,
+    parse_limits,
+)
 from bot.cloudflare.pace import FEW_IN_FLIGHT, MOST_IN_FLIGHT, LocalPace, MemoryStore, Pace, SharedPace
 from bot.model.errors import DatabaseUnavailable
 
 T = TypeVar("T")
 START = datetime(2026, 1, 1, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
-WRITE, CHECK, BACKGROUND = Urgency
+WRITE, BULK, CHECK, BACKGROUND = Urgency
 ANNOUNCED = Limits(quota=1200, window=5 * MINUTE, remaining=1100, resets_in=4 * MINUTE)
 
 
@@ -487,11 +496,21 @@ def test_checks_leave_a_quarter_of_what_others_use_as_well(remaining: int, opens
     assert budget.opens_at(START, CHECK) == budget.opens_at(START, BACKGROUND)
 
 
+def test_many_changes_at_once_leave_some_room_for_another() -> None:
+    """A single change need not wait until 500 rotations are over."""
+    most = DEFAULT_QUOTA * (100 - RESERVE_PERCENT) // 100
+    kept = most * FOR_SINGLE_WRITES_PERCENT // 100
+    budget = _spent_before(Budget.fresh(START), START, most - kept)
+    assert kept == 34
+    assert budget.opens_at(START, WRITE) == START
+    assert budget.opens_at(START, BULK) > START
+
+
 @pytest.mark.parametrize("quota", [1, 2, 3, 4, 5, 10, 120, 1200])
 def test_every_quota_lets_something_of_everything_go(quota: int) -> None:
     """However small it is: the first request may be of any urgency."""
     budget = Budget.fresh(START).corrected(Limits(quota=quota, window=MINUTE), START, 0)
-    assert [budget.opens_at(START, urgency) for urgency in Urgency] == [START] * 3
+    assert [budget.opens_at(START, urgency) for urgency in Urgency] == [START] * len(Urgency)
 
 
 def test_one_that_gives_up_while_waiting_has_taken_nothing() -> None:

@@ -1174,7 +1174,7 @@ async def test_a_check_steps_aside_wherever_it_waits(house: House, where: str, t
         await asyncio.Event().wait()
 
     house.look_every = timedelta(milliseconds=1)
-    pace = house.client._pace = _Turnstile(house.clock)
+    pace = house.client._exchange.pace = _Turnstile(house.clock)
     if where == "in line":
         pace.meanwhile = come_and_hang
     else:
@@ -1189,7 +1189,7 @@ async def test_a_check_steps_aside_wherever_it_waits(house: House, where: str, t
 async def test_a_result_is_posted_before_a_waiting_check(house: House) -> None:
     """Slack did not accept it at once; when it does, the result waits for no check."""
     house.look_every = timedelta(milliseconds=1)
-    pace = house.client._pace = _Turnstile(house.clock)
+    pace = house.client._exchange.pace = _Turnstile(house.clock)
 
     async def come_and_hang() -> None:
         house.clock.now += timedelta(minutes=1)
@@ -1206,7 +1206,7 @@ async def test_a_result_is_posted_before_a_waiting_check(house: House) -> None:
 async def test_a_check_that_expires_in_line_is_reported(house: House) -> None:
     """However long the writes before it take: it ends at its deadline, with nothing sent."""
     house.look_every = timedelta(milliseconds=1)
-    pace = house.client._pace = _Turnstile(house.clock)
+    pace = house.client._exchange.pace = _Turnstile(house.clock)
 
     async def hang_until_it_is_over() -> None:
         house.clock.now += TTL
@@ -1220,7 +1220,7 @@ async def test_a_check_that_expires_in_line_is_reported(house: House) -> None:
 
 async def test_a_check_for_which_no_room_is_left_holds_up_no_write(house: House) -> None:
     """It comes back later; if it would expire before, it ends at once."""
-    pace = house.client._pace = _Turnstile(house.clock)
+    pace = house.client._exchange.pace = _Turnstile(house.clock)
     pace.checks_closed_until = START + timedelta(minutes=5)
     await house.submit(FIRST, task=Task.CHECK)
     assert await house.deliver() == timedelta(minutes=5)
@@ -2241,7 +2241,7 @@ async def test_one_that_no_step_leads_on_from_holds_up_no_other(
 
 async def test_one_blocked_for_longer_than_it_may_wait_ends_at_once(house: House) -> None:
     """The account is stopped for an hour, and the submission has ten minutes: the cause is known now."""
-    house.client._pace = LocalPace(house.clock)
+    house.client._exchange.pace = LocalPace(house.clock)
     house.cloudflare.fail_next("credential", status=429, code=971, retry_after=3600)
     await house.submit(FIRST)
     await house.deliver_all()
@@ -2253,7 +2253,7 @@ async def test_one_blocked_for_longer_than_it_may_wait_ends_at_once(house: House
 
 async def test_a_wait_for_the_account_is_logged(house: House, log: io.StringIO) -> None:
     """Nothing was sent for this one: an answer to another one has stopped the account for a minute."""
-    house.client._pace = LocalPace(house.clock)
+    house.client._exchange.pace = LocalPace(house.clock)
     house.cloudflare.fail_next("credential", status=429, code=971, retry_after=60)
     await house.submit(FIRST)
     await house.deliver()
@@ -2292,7 +2292,7 @@ async def test_each_line_of_a_delivery_has_its_own_submissions_reference(house: 
 
 async def test_one_that_is_overtaken_in_line_gets_no_line_of_the_other(house: House, log: io.StringIO) -> None:
     """The turn that a check has waited for goes to the write that came meanwhile."""
-    pace = house.client._pace = _Turnstile(house.clock)
+    pace = house.client._exchange.pace = _Turnstile(house.clock)
 
     async def come_and_go() -> None:
         await house.submit(SECOND, "V2")

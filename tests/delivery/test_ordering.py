@@ -24,7 +24,7 @@ from structlog.testing import capture_logs
 
 from bot.cloudflare.answers import TokenStatus, TokenVerification
 from bot.cloudflare.budget import Urgency
-from bot.cloudflare.client import CloudflareClient, Turn
+from bot.cloudflare.client import CloudflareClient
 from bot.cloudflare.errors import (
     CallerRejected,
     CloudflareError,
@@ -35,6 +35,7 @@ from bot.cloudflare.errors import (
     RouteGone,
     Throttled,
 )
+from bot.cloudflare.exchange import Turn
 from bot.delivery.asking import Asking
 from bot.delivery.deliver import Delivery
 from bot.model.catalog import BucketKey, Catalog, CatalogStatus, CredentialStatus

@@ -11,7 +11,8 @@ from typing import Any, ClassVar
 import pytest
 
 from bot.cloudflare.auth import ApiToken
-from bot.cloudflare.client import CloudflareClient, Turn
+from bot.cloudflare.client import CloudflareClient
+from bot.cloudflare.exchange import Turn
 from bot.delivery.approve import Approve
 from bot.delivery.asking import Asking
 from bot.delivery.deliver import Delivery
@@ -109,7 +110,9 @@ async def _inline(path: Path, client: CloudflareClient, notes: Notes) -> AsyncIt
     database = SqliteDatabase(path)
     database.start()
     submissions = Submissions(database, CHAIN)
-    dispatcher = InlineDispatcher(_delivery(submissions, database, client, notes), submissions, lambda: NOW)
+    dispatcher = InlineDispatcher(
+        _delivery(submissions, database, client, notes), submissions.unreported_keys, lambda: NOW
+    )
     submissions.wake_by(dispatcher.dispatch)
     yield submissions
     await dispatcher.stop()
@@ -130,7 +133,7 @@ async def _jobs(url: str, client: CloudflareClient, notes: Notes) -> AsyncIterat
     runner = JobRunner(
         url=url,
         jobs=jobs,
-        submissions=submissions,
+        find_overdue=submissions.overdue_keys,
         delivery=_delivery(submissions, database, client, notes),
         refresh_catalogs=nothing,
         keep_house=nothing,

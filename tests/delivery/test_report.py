@@ -9,6 +9,7 @@ from structlog.testing import capture_logs
 from bot.delivery.report import Report
 from bot.model.errors import SlackUnavailable
 from bot.model.move import Changes, Move
+from bot.model.origin import id_in_fleet
 from bot.model.submission import (
     RESPONSE_URL_LIFETIME,
     Pending,
@@ -58,6 +59,34 @@ async def test_a_result_is_posted_and_recorded() -> None:
     [line] = log
     known = {"bucket": "lake", "ending": "denied", "channel": "C1", "way": "response_url", "seconds": 0.0}
     assert line == {"event": "result_posted", "log_level": "info"} | known
+
+
+async def test_a_result_that_a_fleet_counts_has_no_message_of_its_own() -> None:
+    """It counts as reported; an approver's message about it is closed all the same."""
+    poster, closed = SmallPoster(), list[Submission]()
+
+    async def close(submission: Submission) -> None:
+        closed.append(submission)
+
+    of_fleet = replace(ENDED, submission=replace(ENDED.submission, id=id_in_fleet("f7", "lake")))
+    with capture_logs() as log:
+        move = await Report(poster, lambda: NOW, close).take(of_fleet)
+    assert (poster.posted, closed, log) == ([], [of_fleet.submission], [])
+    assert move == Move(to=State.DENIED, at=NOW, changes=Changes(reported_at=NOW))
+
+
+async def test_what_people_know_already_is_not_posted_again() -> None:
+    """It counts as reported, and the log says why there is no message."""
+    poster = SmallPoster()
+
+    async def is_repeated(submission: Submission) -> bool:
+        return submission is ENDED.submission
+
+    with capture_logs() as log:
+        move = await Report(poster, lambda: NOW, nobody_was_asked, is_repeated=is_repeated).take(ENDED)
+    assert poster.posted == []
+    assert move == Move(to=State.DENIED, at=NOW, changes=Changes(reported_at=NOW))
+    assert log == [{"event": "failure_told_before", "bucket": "lake", "log_level": "info"}]
 
 
 @pytest.mark.parametrize(

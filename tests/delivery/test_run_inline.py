@@ -57,7 +57,7 @@ async def dispatcher(
     delivery: ScriptedDelivery, submissions: Submissions, clock: Clock
 ) -> AsyncIterator[InlineDispatcher]:
     """Build the dispatcher, and stop it at the end."""
-    dispatcher = InlineDispatcher(delivery, submissions, clock)
+    dispatcher = InlineDispatcher(delivery, submissions.unreported_keys, clock)
     yield dispatcher
     delivery.act = None
     await dispatcher.stop()

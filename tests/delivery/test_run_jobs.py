@@ -55,7 +55,7 @@ class Workplace:
         runner = JobRunner(
             url=self.url,
             jobs=self.jobs,
-            submissions=self.submissions,
+            find_overdue=self.submissions.overdue_keys,
             delivery=self.delivery,
             refresh_catalogs=self._refresh,
             keep_house=self._keep_house,

@@ -5,7 +5,8 @@ from datetime import datetime, timedelta
 import pytest
 
 from bot.cloudflare.budget import Urgency
-from bot.delivery.schedule import URGENCIES, schedule
+from bot.delivery.schedule import URGENCIES, schedule, urgency_of
+from bot.model.origin import id_in_fleet
 from bot.model.submission import Pending, Sealed, State, Task
 from tests.make import NOW, make_ended_submission, make_submission
 
@@ -71,3 +72,19 @@ def test_every_task_has_its_urgency() -> None:
     """Only a check changes nothing."""
     assert set(URGENCIES) == set(Task)
     assert {task for task, urgency in URGENCIES.items() if urgency is not Urgency.WRITE} == {Task.CHECK}
+
+
+@pytest.mark.parametrize(
+    ("submission_id", "urgency"),
+    [("V0MADEUP", Urgency.WRITE), ("schedule.lake.7", Urgency.BULK), (id_in_fleet("f7", "lake"), Urgency.BULK)],
+)
+def test_one_of_many_lets_others_go_first(submission_id: str, urgency: Urgency) -> None:
+    """Of 500 rotations none may delay what one person stores."""
+    assert urgency_of(make_submission(id=submission_id, task=Task.ROTATE)) is urgency
+
+
+def test_a_fleet_waits_where_only_many_are_stopped() -> None:
+    """A single change goes on."""
+    work = [_pending(id_in_fleet("f7", "lake"), Task.ROTATE)]
+    assert [at for _, at in schedule(work, {Urgency.BULK: LATER})] == [LATER]
+    assert [at for _, at in schedule([WORK[3]], {Urgency.BULK: LATER})] == [NOW]

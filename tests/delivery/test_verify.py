@@ -15,7 +15,7 @@ import pytest_asyncio
 
 from bot.cloudflare.auth import ApiToken
 from bot.cloudflare.budget import Urgency
-from bot.cloudflare.client import CloudflareClient, Turn
+from bot.cloudflare.client import CloudflareClient
 from bot.cloudflare.errors import (
     AnswerNotUnderstood,
     CallerRejected,
@@ -32,6 +32,7 @@ from bot.cloudflare.errors import (
     TokenRefusal,
     UnexplainedRefusal,
 )
+from bot.cloudflare.exchange import Turn
 from bot.delivery.judge import Answers, explain_refusal, is_from_elsewhere, judge
 from bot.delivery.verify import TEST_PATIENCE, Questions
 from bot.model.catalog import BucketKey, CredentialStatus

@@ -51,6 +51,7 @@ def _judge_unit(directory: Path) -> str:
     return find_problems(directory, ["systemd-analyze", *question, str(UNIT)])
 
 
+_KUBERNETES = ("deploy/kubernetes.yaml", "deploy/kubernetes-minter.yaml")
 _ALERTS, _ALERT_TESTS = Path("deploy", "alerts.yml"), Path("deploy", "alerts.test.yml")
 
 IMAGES: Final = Check(name="images by digest", run=lambda directory: "\n".join(find_unpinned(directory)))
@@ -67,7 +68,7 @@ CHECKS: Final = (
     Check(name="docker compose config", run=_ask_compose, missing=_lacks_compose),
     Check(
         name="kubernetes-validate",
-        run=run("kubernetes-validate", "--strict", "--quiet", "deploy/kubernetes.yaml"),
+        run=run("kubernetes-validate", "--strict", "--quiet", *_KUBERNETES),
         missing=lacks("kubernetes-validate"),
     ),
     Check(name="systemd-analyze verify", run=_verify_unit, missing=lacks("systemd-analyze")),

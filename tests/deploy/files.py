@@ -15,7 +15,12 @@ Json = Mapping[str, Any]
 
 ROOT: Final = Path(__file__).parents[2]
 COMPOSE: Final[Json] = yaml.safe_load((ROOT / "compose.yaml").read_text())
-KUBERNETES: Final[list[Json]] = [*yaml.safe_load_all((ROOT / "deploy" / "kubernetes.yaml").read_text())]
+KUBERNETES_TEXT: Final = "---\n".join(
+    (ROOT / "deploy" / name).read_text() for name in ("kubernetes.yaml", "kubernetes-minter.yaml")
+)
+KUBERNETES: Final[list[Json]] = [*yaml.safe_load_all(KUBERNETES_TEXT)]
+ROLES: Final = (Role.GATEWAY, Role.WORKER, Role.MINTER)
+"""Those that have a process of their own."""
 UNIT: Final = (ROOT / "deploy" / "r2-credential-bot.service").read_text()
 DOCKERFILE: Final = (ROOT / "Dockerfile").read_text()
 OPERATIONS: Final = (ROOT / "docs" / "operations.md").read_text()
@@ -44,8 +49,8 @@ class Given:
 
 def list_given() -> Iterator[Given]:
     """Yield what each deployed process gets."""
-    yield from (_of_compose(Role(name)) for name in ("gateway", "worker"))
-    yield from (_of_kubernetes(Role(name)) for name in ("gateway", "worker"))
+    yield from map(_of_compose, ROLES)
+    yield from map(_of_kubernetes, ROLES)
     yield _of_unit()
 
 
@@ -55,7 +60,7 @@ def find_deployment(role: Role) -> Json:
 
 
 def find_object(kind: str, name: str) -> Json:
-    """Return an object of kubernetes.yaml."""
+    """Return an object of the files for Kubernetes."""
     return next(each for each in KUBERNETES if each["kind"] == kind and each["metadata"]["name"] == name)
 
 
@@ -79,7 +84,7 @@ def _of_kubernetes(role: Role) -> Given:
     variables = find_object("ConfigMap", shared)["data"] | {each["name"]: each["value"] for each in bot["env"]}
     [secret] = [each["secret"]["secretName"] for each in pod["volumes"] if "secret" in each]
     [place] = [each["mountPath"] for each in bot["volumeMounts"] if each["name"] == "secrets"]
-    created = (ROOT / "deploy" / "kubernetes.yaml").read_text().partition(f"create secret generic {secret} ")[2]
+    created = KUBERNETES_TEXT.partition(f"create secret generic {secret} ")[2]
     command = created.partition("#   kubectl")[0]
     readable = frozenset(f"{place}/{key}" for key in re.findall(r"--from-file=(\w+)=", command))
     return Given(where="kubernetes.yaml", role=role, variables=variables, readable=readable)

@@ -13,6 +13,7 @@ from tests.deploy.files import (
     DOCKERFILE,
     KUBERNETES,
     OPERATIONS,
+    ROLES,
     Given,
     find_deployment,
     list_given,
@@ -36,7 +37,7 @@ BESIDE_THE_TOKEN = {"CLOUDFLARE_EMAIL"}
 
 UID = re.findall(r"useradd --uid (\d+)", DOCKERFILE)[0]
 EVERYWHERE = pytest.mark.parametrize("given", [*list_given()], ids=lambda given: f"{given.where} {given.role}")
-ROLES = pytest.mark.parametrize("role", [Role.GATEWAY, Role.WORKER])
+EACH_ROLE = pytest.mark.parametrize("role", ROLES)
 
 
 def needed_by(role: Role) -> set[str]:
@@ -61,7 +62,7 @@ def test_each_secret_comes_from_a_file_that_is_there(given: Given) -> None:
 
 @pytest.mark.parametrize("given", [each for each in list_given() if each.role is not Role.ALL], ids=lambda it: it.where)
 def test_each_role_gets_the_secrets_of_the_table(given: Given) -> None:
-    """A gateway holds neither Cloudflare's token nor the private key, and a worker cannot pose as Slack's app."""
+    """A gateway has neither Cloudflare's token nor the private key, and a worker cannot pose as Slack's app."""
     assert set(given.secrets) == needed_by(given.role)
     assert not given.settings & set(_OTHERS[given.role])
 
@@ -82,7 +83,7 @@ def test_compose_passes_every_setting_on(given: Given) -> None:
     assert given.settings >= ALIASES - SECRETS - OF_THE_IMAGE - BESIDE_THE_TOKEN
 
 
-@ROLES
+@EACH_ROLE
 def test_containers_of_compose_are_confined(role: Role) -> None:
     """They run as the image's user, and write to its data directory alone."""
     service = COMPOSE["services"][role]
@@ -103,7 +104,7 @@ def test_each_service_of_compose_is_confined(name: str) -> None:
     assert service["user"] not in {"root", "0"}
 
 
-@ROLES
+@EACH_ROLE
 def test_pods_agree_with_the_image(role: Role) -> None:
     """User, ports and data directory are those of the Dockerfile; the probes ask for what the bot answers."""
     pod = find_deployment(role)["spec"]["template"]["spec"]
@@ -126,7 +127,7 @@ def test_pods_agree_with_the_image(role: Role) -> None:
     assert {probe["port"] for probe in probes.values()} == {"http"}
 
 
-@ROLES
+@EACH_ROLE
 def test_pods_are_confined(role: Role) -> None:
     """They hold no cluster credential and no other service's variables, and keep the modes of their files."""
     pod = find_deployment(role)["spec"]["template"]["spec"]
@@ -143,11 +144,12 @@ def test_pods_are_confined(role: Role) -> None:
     }
 
 
-def test_the_two_deployments_differ_in_their_role_alone() -> None:
-    """What is hardened for one role is hardened for the other."""
-    gateway, worker = (_without_role(find_deployment(role), role) for role in (Role.GATEWAY, Role.WORKER))
+def test_the_deployments_differ_in_their_role_alone() -> None:
+    """What is hardened for one role is hardened for the others; there may be more or fewer of one."""
+    gateway, worker, minter = (_without_role(find_deployment(role), role) for role in ROLES)
+    assert [each["spec"].pop("replicas") for each in (gateway, worker, minter)] == [2, 2, 1]
 
-    assert gateway == worker
+    assert gateway == worker == minter
 
 
 def _without_role(part: Any, role: Role) -> Any:  # noqa: ANN401 - any part of a YAML document
@@ -163,20 +165,20 @@ def _without_role(part: Any, role: Role) -> Any:  # noqa: ANN401 - any part of a
 @pytest.mark.parametrize("kind", ["PodDisruptionBudget", "NetworkPolicy"])
 def test_selectors_of_other_objects_match_the_pods(kind: str) -> None:
     """A selector that matches nothing protects nothing, silently."""
-    pods = [find_deployment(role)["spec"]["template"]["metadata"]["labels"] for role in (Role.GATEWAY, Role.WORKER)]
+    pods = [find_deployment(role)["spec"]["template"]["metadata"]["labels"] for role in ROLES]
     found = [each["spec"] for each in KUBERNETES if each["kind"] == kind]
     selectors = [(spec.get("selector") or spec["podSelector"])["matchLabels"] for spec in found]
     matched = [sum(labels.items() <= pod.items() for labels in selectors) for pod in pods]
 
-    assert matched == [1, 1]
+    assert matched == [1] * len(ROLES)
 
 
 def test_a_stop_gets_the_same_time_everywhere() -> None:
     """More than the bot needs, so that nothing is killed in a write."""
-    pods = [find_deployment(role)["spec"]["template"]["spec"] for role in (Role.GATEWAY, Role.WORKER)]
+    pods = [find_deployment(role)["spec"]["template"]["spec"] for role in ROLES]
 
     assert {pod["terminationGracePeriodSeconds"] for pod in pods} == {20}
-    assert {COMPOSE["services"][role]["stop_grace_period"] for role in ("gateway", "worker")} == {"20s"}
+    assert {COMPOSE["services"][role]["stop_grace_period"] for role in ROLES} == {"20s"}
     assert values_of("TimeoutStopSec") == ["20"]
 
 

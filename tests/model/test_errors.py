@@ -11,6 +11,7 @@ import pytest
 
 from bot.cloudflare.diagnosis import ERROR_OF_CLIENT_CODE, ERROR_OF_CODE
 from bot.cloudflare.errors import CloudflareError, Throttled
+from bot.cloudflare.minting_errors import MintingError
 from bot.model.errors import BotError, Transient, UnknownCause, WhoActs, error_of_code, leaves
 
 LEAVES = sorted(leaves(BotError), key=lambda kind: kind.__name__)
@@ -32,6 +33,11 @@ def test_every_leaf_is_complete(kind: type[BotError]) -> None:
 def test_an_unknown_code_is_an_unknown_cause(code: str) -> None:
     """It may come from a newer version, or from a damaged row."""
     assert error_of_code(code) is UnknownCause
+
+
+def test_the_errors_of_rotation_are_known() -> None:
+    """Anyone who reads a recorded code finds its sentences."""
+    assert {*leaves(MintingError)} <= {*CLOUDFLARE_LEAVES}
 
 
 def test_codes_are_unique() -> None:

@@ -15,6 +15,7 @@ from bot.model.catalog import StoredCredential
 from bot.model.move import Changes, Move
 from bot.model.submission import Opening, State
 from bot.operations.housekeeping import OPENINGS_KEPT_FOR, keep_house
+from bot.policy.scheduled import Overdue
 from bot.sealing.key_files import KEY_LIFETIME, RETIREMENT, KeyFiles
 from bot.storage.accepting import Verdict
 from bot.storage.catalogs import Catalogs
@@ -27,12 +28,16 @@ from bot.storage.sqlite import SqliteDatabase
 from bot.storage.submissions import Submissions
 from tests.clock import Clock
 from tests.make import CHAIN, make_new_submission
+from tests.rotation.scene import make_schedule
 
 MARK = "MARKED7f3a"
 
 
 class _Announcer:
     async def remind_of_expiry(self, credential: StoredCredential, due_at: object) -> None:
+        """Say nothing."""
+
+    async def announce_overdue(self, overdue: Overdue, due_at: object) -> None:
         """Say nothing."""
 
     async def announce_broken(self, credential: StoredCredential) -> None:
@@ -69,7 +74,7 @@ async def _believe(_: StoredCredential) -> bool:
 
 async def _keep(store: Store) -> None:
     watch = CredentialWatch(store.catalogs, _Announcer(), store.clock, (), serves=lambda _: True, is_authentic=_believe)
-    await keep_house(store, watch)
+    await keep_house(store, watch, make_schedule(store.database, store.submissions, store.clock))
 
 
 def _keys(tmp_path: Path) -> int:

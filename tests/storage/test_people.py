@@ -58,7 +58,16 @@ async def _entries(tables: Database) -> list[Row[tuple[object, ...]]]:
 
 def test_every_column_that_can_name_a_person_is_known() -> None:
     """A new table must not keep what nobody can find."""
-    names = {"user_id", "stored_by", "superseded_by", "approver_id", "decided_by", "requester_id", "asked_by"}
+    names = {
+        "user_id",
+        "stored_by",
+        "superseded_by",
+        "approver_id",
+        "decided_by",
+        "requester_id",
+        "asked_by",
+        "stopped_by",
+    }
     found = {column for table in METADATA.tables.values() for column in table.columns if column.name in names}
     assert found == {column for columns in PEOPLE.values() for column in columns}
 

@@ -17,6 +17,7 @@ from bot.model.errors import BotError, DatabaseUnavailable, LeaseLost, NeverSent
 from bot.model.move import Changes, Move
 from bot.model.submission import (
     ENDINGS,
+    FOR_THE_SLOT,
     STEPS,
     Check,
     Findings,
@@ -80,10 +81,13 @@ FINDINGS = Findings(
 WAYS = {
     State.ACCEPTED: (),
     State.VERIFYING: (State.VERIFYING,),
+    State.MINTING: (State.MINTING,),
     State.STORING: (State.VERIFYING, State.STORING),
     State.CONFIRMING: (State.VERIFYING, State.STORING, State.CONFIRMING),
 }
 """How a submission comes to each state that is no ending."""
+UNSENT = {State.ACCEPTED, State.MINTING, State.MINTED, State.VERIFYING, State.AWAITING_APPROVAL}
+"""The states in which nothing was sent to the slot."""
 UNCHANGED = Changes()
 
 
@@ -343,7 +347,7 @@ async def test_only_a_store_can_come_too_late(submissions: Submissions, task: Ta
     await _accept(submissions)
     await _confirming(submissions, "V1")
     await submissions.add(replace(NEW, id="V2", task=task, **at(NOW - timedelta(seconds=1))))
-    expected = State.SUPERSEDED if task is Task.STORE else State.ACCEPTED
+    expected = State.SUPERSEDED if task in FOR_THE_SLOT else State.ACCEPTED
     assert (await _read(submissions, "V2")).state is expected
 
 
@@ -664,7 +668,7 @@ async def test_a_move_from_outside_needs_no_lease_and_wakes_the_bucket(submissio
     assert woken == [LAKE]  # a delivery continues by itself, and a refused move wakes none
 
 
-@pytest.mark.parametrize("state", sorted(set(State) - {State.ACCEPTED, State.VERIFYING, State.AWAITING_APPROVAL}))
+@pytest.mark.parametrize("state", sorted(set(State) - UNSENT))
 async def test_a_sent_or_ended_one_is_not_moved_from_outside(submissions: Submissions, state: State) -> None:
     """A request or message may be under way: its outcome would meet a stale copy, and be sent again."""
     standing = await _bring_to(submissions, state)

@@ -91,7 +91,7 @@ class Routes:
         if command.has_token:
             _log.warning("token_typed_in_command", user=command.actor.user_id)
             return modal.REVOKE_ADVICE
-        if command.bucket and not is_bucket_name(command.bucket):
+        if command.bucket and not command.subcommand.takes_many and not is_bucket_name(command.bucket):
             typed = escape(one_line(html.unescape(command.bucket))[:80])  # Slack escaped it once
             if command.guess is not None:
                 return ask_back(typed.replace("`", ""), command.guess)

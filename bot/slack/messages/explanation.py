@@ -17,6 +17,7 @@ from bot.model.errors import (
     NotApprovedInTime,
     TokenLivesTooLong,
     Transient,
+    error_of_code,
     what_to_do,
 )
 from bot.model.predecessor import Fate
@@ -218,6 +219,14 @@ def _explain_cause(result: RedactedResult) -> str:
 
 def _cause_of(error: type[BotError], task: Task) -> str:
     return (error.rotating.cause if task is Task.ROTATE else None) or error.cause
+
+
+def cause_of_failed_rotation(code: str | None) -> str:
+    """Return in one sentence why a rotation failed, if that is known."""
+    if code is None:
+        return ""
+    error = error_of_code(code)
+    return error.told.lasted if issubclass(error, Transient) else escape(_cause_of(error, Task.ROTATE))
 
 
 def _fixes_of(error: type[BotError], task: Task) -> tuple[str, ...]:

@@ -13,15 +13,20 @@ import structlog
 
 from bot.model.approval import Request, digest_of
 from bot.model.catalog import BucketKey, StoredCredential
-from bot.model.enabling import MayEnable, nobody_may
+from bot.model.enabling import MayEnable, MayRotate, nobody_may, nobody_may_rotate
 from bot.model.errors import ApprovalChannelUnfit, ApprovalUnposted, SlackRefused, SlackTrouble, SlackUnavailable
+from bot.model.fleet import Count
 from bot.model.memory import Memory
+from bot.model.predecessor import FindPredecessor, know_nothing
 from bot.model.submission import Pending, Posted, Submission, Way
+from bot.policy.scheduled import Overdue
 from bot.slack.api import SlackWeb
 from bot.slack.blocks import Json
 from bot.slack.button_values import request_value
 from bot.slack.channels import NO_CHANNEL, Channels, Unfit
 from bot.slack.messages.approval import RedactedRequest, closed_message, request_message
+from bot.slack.messages.fleet_count import fleet_message
+from bot.slack.messages.overdue import overdue_notice
 from bot.slack.messages.redacted import RedactedResult
 from bot.slack.messages.render import broken_notice, expiry_reminder, result_message
 
@@ -58,6 +63,8 @@ _WHY_BOTH: Final = (
 )
 _CLOSED: Final = Unfit("The bot may not post in this channel.")
 """The channel may read it, but Slack does not let the bot post there."""
+_UNFIT: Final = "channel_unfit"
+"""No word of Slack's: the channel may not read what a fleet does, or no longer."""
 
 _log = structlog.get_logger()
 
@@ -73,15 +80,19 @@ class Poster:
         clock: Callable[[], datetime],
         contact: str,
         may_enable: MayEnable = nobody_may,
+        find_predecessor: FindPredecessor = know_nothing,
+        may_rotate: MayRotate = nobody_may_rotate,
         channels: Channels,
         sees: Callable[[str, BucketKey], Awaitable[bool]],
     ) -> None:
-        """Take `sees`, which returns whether a user may still know of a bucket; `may_enable`, see MayEnable."""
+        """Take `sees`, which returns whether a user may still know of a bucket; `may_...`: see their types."""
         self._web = web
         self._post_by_response_url = post_by_response_url
         self._clock = clock
         self._contact = contact
         self._may_enable = may_enable
+        self._find_predecessor = find_predecessor
+        self._may_rotate = may_rotate
         self._channels = channels
         self._sees = sees
         self._closed_until = Memory[str, datetime](clock)
@@ -94,14 +105,15 @@ class Poster:
         """
         submission = pending.submission
         channel_id = submission.channel_id
-        unfit = await self._post_where_fit(channel_id, self._message(submission), submission.id)
+        build = await self._builder(submission)
+        unfit = await self._post_where_fit(channel_id, build(), submission.id)
         if unfit is None:
             return Posted(place=channel_id, way=Way.CHANNEL)
-        delivered = await self._post_by_url(pending) if unfit is _CLOSED else False
+        delivered = await self._post_by_url(pending, build) if unfit is _CLOSED else False
         if delivered is True:
             return Posted(place=channel_id, way=Way.RESPONSE_URL)
         why = _why_direct(channel_id, unfit) if delivered is False else _WHY_BOTH.format(channel_id)
-        return await self._post_directly(submission, why)
+        return await self._post_directly(submission, build(placement=why))
 
     async def post_request(self, pending: Pending) -> str | None:
         """Post the message that asks an approver, with the bot's own voice; return its `ts`.
@@ -133,9 +145,32 @@ class Poster:
         except SlackRefused as refusal:
             _log.warning("approval_message_not_updated", channel=request.channel_id, slack_error=refusal.slack_error)
 
-    async def _post_by_url(self, pending: Pending) -> bool | None:
+    async def post_fleet(self, count: Count) -> str | None:
+        """Post the message that counts, once, and return its `ts`; None if somebody has deleted it.
+
+        Raises SlackRefused where the bot itself may not post: the message is edited, and no other way allows that.
+        """
+        await self._require_fit(count.fleet.channel_id)
+        return await self._post(count.fleet.channel_id, fleet_message(count), f"fleet {count.fleet.id}")
+
+    async def update_fleet(self, count: Count) -> None:
+        """Replace that message, if the channel may still read it."""
+        fleet = count.fleet
+        await self._require_fit(fleet.channel_id)
+        await self._web.update_message(fleet.channel_id, fleet.message_ts or "", fleet_message(count))
+
+    async def tell_fleet_ended(self, count: Count) -> None:
+        """Tell who began it, as a direct message."""
+        await self._post(count.fleet.user_id, fleet_message(count), f"fleet {count.fleet.id} ended")
+
+    async def _require_fit(self, channel_id: str) -> None:
+        unfit = await self._channels.find_problem(channel_id)
+        if unfit is not None:
+            raise SlackRefused(_UNFIT)
+
+    async def _post_by_url(self, pending: Pending, build: Callable[..., Json]) -> bool | None:
         """Post where the bot itself may not. A channel that it cannot see was chosen within the last half hour."""
-        message = self._message(pending.submission, _WHY_RESPONSE_URL) | {"response_type": "in_channel"}
+        message = build(placement=_WHY_RESPONSE_URL) | {"response_type": "in_channel"}
         return await self._post_by_response_url(pending, message)
 
     async def _post_where_fit(self, channel_id: str, message: Json, name: str) -> Unfit | None:
@@ -155,13 +190,22 @@ class Poster:
     async def remind_of_expiry(self, credential: StoredCredential, due_at: datetime) -> None:
         """Remind the channel of the last result, else who stored it. Raises SlackTrouble, MembershipUnknown."""
         name = f"{credential.submission_id} expires {due_at.isoformat()}"
-        await self._post_notice(credential, partial(expiry_reminder, credential, self._clock()), name)
+        may_rotate = await self._may_rotate(credential.key, credential.channel_id)
+        build = partial(expiry_reminder, credential, self._clock(), may_rotate=may_rotate)
+        await self._post_notice(credential, build, name)
+
+    async def announce_overdue(self, overdue: Overdue, due_at: datetime) -> None:
+        """Tell the same people that a token was not replaced in time. Raises SlackTrouble, MembershipUnknown."""
+        name = f"{overdue.credential.submission_id} overdue {due_at.isoformat()}"
+        build = partial(overdue_notice, overdue, self._clock(), contact=self._contact)
+        await self._post_notice(overdue.credential, lambda why: build(placement=why), name)
 
     async def announce_broken(self, credential: StoredCredential) -> None:
         """Notify the channel of the last result, else who stored it. Raises SlackTrouble, MembershipUnknown."""
         broken_at = credential.broken_at.isoformat() if credential.broken_at else ""
         name = f"{credential.submission_id} broken {broken_at}"
-        await self._post_notice(credential, partial(broken_notice, credential), name)
+        may_rotate = await self._may_rotate(credential.key, credential.channel_id)
+        await self._post_notice(credential, partial(broken_notice, credential, may_rotate=may_rotate), name)
 
     async def _post_notice(self, credential: StoredCredential, build: Callable[[str], Json], name: str) -> None:
         channel_id = credential.channel_id
@@ -199,19 +243,19 @@ class Poster:
                 return None
             raise
 
-    async def _post_directly(self, submission: Submission, why: str) -> Posted:
+    async def _post_directly(self, submission: Submission, message: Json) -> Posted:
         try:
-            await self._post(submission.user_id, self._message(submission, why), submission.id)
+            await self._post(submission.user_id, message, submission.id)
         except SlackRefused as refusal:
             _log.error("result_not_posted", slack_error=refusal.slack_error)
             return Posted(place=None, way=Way.NONE)
         return Posted(place=submission.user_id, way=Way.DIRECT_MESSAGE)
 
-    def _message(self, submission: Submission, placement: str = "") -> Json:
+    async def _builder(self, submission: Submission) -> Callable[..., Json]:
+        """Return what builds the message for a `placement`; raises DatabaseTrouble."""
         may_enable = self._may_enable(submission.key, submission.channel_id)
-        return result_message(
-            RedactedResult.of(submission), contact=self._contact, may_enable=may_enable, placement=placement
-        )
+        result = RedactedResult.of(submission, await self._find_predecessor(submission))
+        return partial(result_message, result, contact=self._contact, may_enable=may_enable)
 
 
 def _why_direct(channel_id: str, unfit: Unfit) -> str:

@@ -9,6 +9,7 @@ from bot.model.approval import Authenticity
 from bot.model.catalog import BucketKey
 from bot.model.enabling import MayEnable, nobody_may
 from bot.policy.gate import Gate
+from bot.rotation.fleet_room import FleetRoom
 from bot.slack.api import SlackWeb
 from bot.slack.channels import Channels
 from bot.slack.response_url import SlackPost
@@ -16,6 +17,8 @@ from bot.slack.rotations import Rotations
 from bot.slack.stories.visibility import Visibility
 from bot.storage.approvals import Approvals
 from bot.storage.catalogs import Catalogs
+from bot.storage.fleets import Fleets
+from bot.storage.minted_tokens import MintedTokens
 from bot.storage.submissions import Submissions
 
 
@@ -24,6 +27,17 @@ class WantSnapshot(Protocol):
 
     def __call__(self, *, tests: bool = False) -> None:
         """Schedule it; with `tests`, test their credentials as well."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FleetParts:
+    """What is needed to rotate many buckets; `grace` is how long earlier tokens are kept."""
+
+    fleets: Fleets
+    tokens: MintedTokens
+    room: FleetRoom
+    quota: int
+    grace: timedelta
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +63,7 @@ class Parts:
     visibility: Visibility
     rotations: Rotations
     may_enable: MayEnable = nobody_may
+    fleet: FleetParts | None = None
 
     def key(self, bucket: str) -> BucketKey:
         """Return the slot of a bucket of the account."""

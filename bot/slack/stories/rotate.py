@@ -1,11 +1,12 @@
 """Rotating: the command and the buttons that open the form without a token, its Submit, and "only look"."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import structlog
 
-from bot.model.catalog import BucketKey
+from bot.model.catalog import BucketKey, is_bucket_name
 from bot.model.errors import BotError
 from bot.model.known_catalogs import Listing
 from bot.model.place import DIRECT, is_channel_id
@@ -93,23 +94,35 @@ class RotateCredential(FormStory):
         f"No token was made, and nothing was sent to Cloudflare. Close this and type `{COMMAND} {ROTATE.name}`."
     )
 
-    def __init__(self, parts: Parts, masked_reasons: MaskedReasons, tables: LiveTables) -> None:
+    def __init__(
+        self,
+        parts: Parts,
+        masked_reasons: MaskedReasons,
+        tables: LiveTables,
+        answer_many: Callable[[Command], Awaitable[str | Json]],
+    ) -> None:
+        """Take `answer_many`, which answers a command that names other than one bucket."""
         super().__init__(parts, masked_reasons)
+        self._answer_many = answer_many
         self._opener = RotateForm(parts)
         self._buttons = FilledIn(parts, self._opener)
         self._tables = tables
 
     def register(self, routes: Routes) -> None:
         """Take the command, the form and the buttons."""
-        routes.on_command(ROTATE, self.open_form)
+        routes.on_command(ROTATE, self.answer)
         routes.on_submit(rotate_form.CALLBACK_ID, self.take)
         routes.on_choice(rotate_form.BUCKET_ACTION, self._opener.show_choice)
         in_place = (OPEN_ANYWAY, USE_SIMILAR)
         self._buttons.register(routes, filled_in=render.ROTATE, empty=ROTATE_ANY, in_place=in_place)
         routes.on_press(ROTATE_NOW, self.rotate_now, in_view=True)
 
-    async def open_form(self, command: Command) -> str:
+    async def answer(self, command: Command) -> str | Json:
         """Return what the person reads, or "" when the form has opened."""
+        is_one = not command.bucket or is_bucket_name(command.bucket)
+        return await (self._open_form(command) if is_one else self._answer_many(command))
+
+    async def _open_form(self, command: Command) -> str:
         key = self.parts.key(command.bucket) if command.bucket else None
         filling = Filling(key=key, channel_id=self._opener.place_of(command))
         return await self._opener.open(command.actor, command.trigger_id, filling, command.channel_id)

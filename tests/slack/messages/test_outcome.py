@@ -10,7 +10,6 @@ import pytest
 
 from bot.cloudflare.errors import (
     CatalogRefusal,
-    CloudflareError,
     CloudflareTrouble,
     OperatorError,
     Refusal,
@@ -18,6 +17,7 @@ from bot.cloudflare.errors import (
     TokenRefusal,
     UnexplainedRefusal,
 )
+from bot.cloudflare.minting_errors import RotationError
 from bot.delivery.plan import PLANS
 from bot.model.catalog import CredentialStatus
 from bot.model.errors import (
@@ -176,7 +176,10 @@ def test_the_table_of_endings_is_complete() -> None:
     assert set(ENDED_BY) == set(Task)
     assert {state for states in ENDED_BY.values() for state in states} == ENDINGS
     recordable = (
-        CloudflareError,
+        Refusal,
+        OperatorError,
+        UnexplainedRefusal,
+        CloudflareTrouble,
         DatabaseTrouble,
         AccessRefused,
         SealedValueUnreadable,
@@ -585,7 +588,8 @@ def test_an_expiry_is_shown_with_the_days_left(left: timedelta | None, expected:
 
 def test_each_lasting_error_is_recorded_with_failures() -> None:
     """So that the tables above test each of them."""
-    lasting = {leaf.code for leaf in leaves(BotError) if leaf.retryable and not issubclass(leaf, SlackTrouble)}
+    others = (SlackTrouble, RotationError)
+    lasting = {leaf.code for leaf in leaves(BotError) if leaf.retryable and not issubclass(leaf, others)}
     assert lasting <= set(ENDED_BY[Task.STORE][State.FAILED])
     assert DatabaseUnavailable.code in lasting
     assert not any(leaf.retryable for leaf in leaves(CatalogRefusal))

@@ -13,6 +13,7 @@ from slack_sdk.web.async_client import AsyncWebClient
 from structlog.testing import capture_logs
 
 from bot.model.catalog import CredentialStatus
+from bot.model.origin import id_in_fleet
 from bot.model.submission import State, Submission, Task
 from bot.sandbox.slack import FakeSlack
 from bot.sandbox.workspace import FakeSlackConfig
@@ -350,6 +351,14 @@ async def test_a_modal_of_half_an_hour_ago_is_left_alone(scene: Scene) -> None:
     """No one watches it, and a restart with many old submissions must not flood Slack."""
     submission = scene.open_modal()
     await scene.pass_time(timedelta(minutes=30) + BLINK)
+    scene.progress.show(_stored(submission))
+    await scene.pass_time(AFTER_ACKNOWLEDGEMENT)
+    assert scene.updates == 0
+
+
+async def test_what_nobody_submitted_has_no_modal(scene: Scene) -> None:
+    """Slack would refuse each of its states."""
+    submission = replace(scene.open_modal(), id=id_in_fleet("f7", "lake"))
     scene.progress.show(_stored(submission))
     await scene.pass_time(AFTER_ACKNOWLEDGEMENT)
     assert scene.updates == 0

@@ -10,6 +10,7 @@ from types import ModuleType
 import pytest
 
 from bot.cloudflare import errors as cloudflare_errors
+from bot.cloudflare import minting_errors
 from bot.cloudflare.errors import CloudflareError
 from bot.model import errors as model_errors
 from bot.model.errors import BotError, Transient, WhoActs, leaves
@@ -36,7 +37,18 @@ _TO_LEAVE = re.compile(
     r"\b(?:mend(?:s|ed|ing)?|for ever|whoever|gives? way|your move|the small Slack|told)\b|\ba look\b", re.IGNORECASE
 )
 LEAVES = sorted(leaves(BotError), key=lambda kind: kind.__name__)
-MODULES = (model_errors, cloudflare_errors, explanation, history, outcome, posting, progress, redacted, render)
+MODULES = (
+    model_errors,
+    cloudflare_errors,
+    minting_errors,
+    explanation,
+    history,
+    outcome,
+    posting,
+    progress,
+    redacted,
+    render,
+)
 
 
 def count_words(text: str) -> int:

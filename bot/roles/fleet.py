@@ -1,0 +1,40 @@
+"""What rotating many buckets at once needs: the engine in a worker, and the parts of its story in a gateway."""
+
+from bot.roles.base import Base
+from bot.roles.minter import installations_of
+from bot.rotation.fleet import FleetEngine, FleetPoster
+from bot.rotation.fleet_room import FleetRoom
+from bot.slack.stories.parts import FleetParts
+from bot.storage.fleets import Fleets
+from bot.storage.minted_tokens import MintedTokens
+
+
+def fleets_of(base: Base) -> Fleets:
+    """Return the fleets, as they are recorded."""
+    store, account_id = base.store, base.settings.cloudflare_account_id
+    return Fleets(store.database, store.submissions, account_id, store.clock)
+
+
+def fleet_parts_of(base: Base, fleets: Fleets, tokens: MintedTokens) -> FleetParts:
+    """Return what the story needs."""
+    settings = base.settings
+    room = _room(base, tokens)
+    return FleetParts(fleets=fleets, tokens=tokens, room=room, quota=settings.rotate_quota, grace=settings.rotate_grace)
+
+
+def start_fleets(base: Base, fleets: Fleets, tokens: MintedTokens, poster: FleetPoster) -> None:
+    """Work on what was begun, in one process at a time, until the bot stops."""
+    engine = FleetEngine(
+        fleets=fleets,
+        room=_room(base, tokens),
+        poster=poster,
+        clock=base.store.clock,
+        ttl=base.settings.ttl,
+        polls=base.store.jobs is not None,
+    )
+    fleets.wake_by(engine.wake)
+    base.keep_running(engine.run())
+
+
+def _room(base: Base, tokens: MintedTokens) -> FleetRoom:
+    return FleetRoom(tokens, installations_of(base), base.settings.rotate_quota, base.store.clock)

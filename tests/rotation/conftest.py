@@ -1,0 +1,18 @@
+"""What the tests of rotation share: the tables on both engines, as the tests of the storage have them."""
+
+import pytest
+
+from bot.storage.database import Database
+from tests.clock import Clock
+from tests.make import NOW
+from tests.rotation.scene import Rotations
+from tests.storage.conftest import engine, query, tables, tables_url
+
+__all__ = ["engine", "query", "rotations", "tables", "tables_url"]
+
+
+@pytest.fixture
+def rotations(tables: Database, clock: Clock) -> Rotations:
+    """Return a database in which nothing was rotated yet, at NOW."""
+    clock.now = NOW
+    return Rotations(tables, clock)
