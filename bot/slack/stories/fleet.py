@@ -60,10 +60,28 @@ class RotateMany:
     parts: Parts
 
     def register(self, routes: Routes) -> None:
-        """Take the buttons."""
+        """Take the buttons; the command is taken by the story of a single bucket."""
         routes.on_press(START, self.start, in_view=False)
         routes.on_press(START_ALL, self.start, in_view=False)
         routes.on_press(STOP, self.stop, in_view=False)
+
+    async def answer_instead(self, command: Command) -> str | Json | None:
+        """Return what answers a command that is about many buckets, or comes while many are rotated; else None."""
+        wanted = Wanted.read(command.bucket)
+        if wanted.is_many:
+            return await self.answer(command)
+        return None if wanted.globs else await self._say_running(command)
+
+    async def _say_running(self, command: Command) -> str | None:
+        fleet = self.parts.fleet
+        if fleet is None:
+            return None
+        try:
+            (await self.parts.gate.permit(command.actor)).require(Verb.ROTATE, None, command.channel_id)
+            current = await fleet.fleets.current()
+        except BotError:
+            return None  # the form says why
+        return None if current is None else running_text(current)
 
     async def answer(self, command: Command) -> str | Json:
         """Return the sums of what was typed, or why there are none."""
