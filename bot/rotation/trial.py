@@ -27,7 +27,7 @@ from bot.cloudflare.minting_errors import (
 from bot.cloudflare.minting_policies import GROUPS
 from bot.model.catalog import BucketKey, CatalogStatus, CredentialStatus
 from bot.model.errors import BotError
-from bot.model.fleet_sums import HEADROOM
+from bot.model.minted import HEADROOM
 from bot.model.submission import TokenKind
 from bot.model.token_name import Scope, TokenName
 from bot.rotation.trial_questions import Questions, Stopped

@@ -136,7 +136,7 @@ class Process:
         )
         self.work = BucketWork(delivery, SlotTests(self.cloudflare, self.tokens, clock), rotates=lambda: True)
         quota = Quota(
-            most=500, cloudflare=self.minting, installations=self.installations, tokens=self.tokens, clock=clock
+            most=rig.quota, cloudflare=self.minting, installations=self.installations, tokens=self.tokens, clock=clock
         )
         self.house = Housekeeping(
             cloudflare=self.minting,
@@ -187,8 +187,14 @@ class Rig:
     """An account, a database and one process; others can be added."""
 
     def __init__(
-        self, database: Database, clock: Clock, fake: FakeCloudflare | None = None, chain: AuditChain = CHAIN
+        self,
+        database: Database,
+        clock: Clock,
+        fake: FakeCloudflare | None = None,
+        chain: AuditChain = CHAIN,
+        quota: int = 500,
     ) -> None:
+        self.quota = quota
         self.database = database
         self.clock = clock
         self.chain = chain
@@ -266,7 +272,9 @@ class Rig:
         await self.process.house.look_if_due()
         upcoming = [self.clock() + timedelta(minutes=1)]
         for key in await self._keys():
-            upcoming += [at for at in (await self.process.mint(key), await self.process.deliver(key)) if at is not None]
+            upcoming += [at for at in (await self.process.deliver(key), await self.process.mint(key)) if at is not None]
+        if await self.process.submissions.overdue_keys(self.clock() + _STEP):  # a token was made for it meanwhile
+            return self.clock()
         return min(upcoming)
 
     async def _keys(self) -> list[BucketKey]:

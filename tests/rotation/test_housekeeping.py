@@ -1,106 +1,103 @@
-"""What the hourly look at Cloudflare's list may conclude from it, and what it may not."""
+"""Housekeeping compares what Cloudflare lists with what is recorded, and deletes nothing."""
 
-import io
-import json
-from collections.abc import AsyncIterator
-from dataclasses import replace
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from datetime import timedelta
 
-import pytest
-import pytest_asyncio
+from structlog.testing import capture_logs
 
 from bot.model.minted import MintedState
-from bot.model.token_name import TRIAL, TokenName
-from bot.sandbox.cloudflare import ReceivedRequest
-from bot.storage.database import Database
-from tests.clock import Clock
+from bot.model.token_name import Scope, TokenName
+from bot.sandbox.account_tokens import AccountToken
+from bot.sandbox.policies import BUCKET_ITEM_WRITE, CATALOG_WRITE
 from tests.rotation.rig import Rig
+from tests.rotation.test_take_back import rotate
 
-START = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
-
-
-@pytest_asyncio.fixture
-async def rig(tables: Database) -> AsyncIterator[Rig]:
-    """Return an account with a catalog `lake`, whose list has a full page of another installation's tokens first."""
-    rig = Rig(tables, Clock(START))
-    rig.fake.add_bucket("lake")
-    for _ in range(50):
-        rig.fake.tokens.add(str(TokenName.new("4f3a9c1f", "pond")), [])
-    yield rig
-    await rig.process.aclose()
+MINUTES = timedelta(minutes=1)
+HOUR = timedelta(hours=1)
 
 
-def _shift_pages(rig: Rig) -> None:
-    """Let somebody delete a token of the first page each time before the second one is read."""
-
-    def delete(request: ReceivedRequest) -> None:
-        if request.query.get("page") == "2":
-            first = rig.fake.tokens.list_live()[0]
-            assert "4f3a9c1f" in first.name
-            rig.fake.tokens.delete_by_hand(first.id)
-
-    rig.fake.on_request = delete
-
-
-def _lines(log: io.StringIO) -> list[Any]:
-    return [json.loads(line) for line in log.getvalue().splitlines()]
-
-
-def _events(log: io.StringIO) -> list[str]:
-    return [line["event"] for line in _lines(log)]
+def add_forgotten(rig: Rig, **fields: object) -> AccountToken:
+    """Add a token of ours that no row speaks of."""
+    name = str(TokenName.new(rig.chain.authenticity.installation_mark(), "lake"))
+    account, bucket = f"com.cloudflare.api.account.{rig.fake.account_id}", "com.cloudflare.edge.r2.bucket"
+    return rig.fake.tokens.add(
+        name,
+        [
+            {"effect": "allow", "permission_groups": [{"id": CATALOG_WRITE.id}], "resources": {account: "*"}},
+            {
+                "effect": "allow",
+                "permission_groups": [{"id": BUCKET_ITEM_WRITE.id}],
+                "resources": {f"{bucket}.{rig.fake.account_id}_default_lake": "*"},
+            },
+        ],
+        **fields,  # type: ignore[arg-type]  # expires_on
+    )
 
 
-async def test_a_token_in_use_that_a_list_missed_is_still_in_use(rig: Rig) -> None:
-    """Taken for deleted, it would be found again an hour later as nobody's, and be revoked while the slot holds it."""
-    await rig.press("lake")
-    await rig.run_for(timedelta(minutes=5))
-    _shift_pages(rig)
-    await rig.run_for(timedelta(hours=3))
-    [token] = await rig.tokens("lake")
-    assert token.state is MintedState.PROVEN
-    assert rig.fake.stored_token("lake") == rig.fake.tokens.tokens[token.token_id or ""].value
-    assert rig.fake.tokens.tokens[token.token_id or ""].status == "active"
-
-
-async def test_a_lost_token_that_a_list_missed_is_found_by_its_name(rig: Rig) -> None:
-    """Taken for never made, it would stay until the next list."""
-    rig.fake.fail_next("create_token", drop_after_store=True)
-    await rig.press("lake")
-    await rig.run_for(timedelta(minutes=10))
-    [lost] = [token for token in await rig.tokens("lake") if token.state is MintedState.LOST]
-    _shift_pages(rig)
-    rig.clock.advance(timedelta(minutes=50))
-    await rig.process.house.look()
-    [found] = await rig.process.tokens.named([lost.name])
-    assert found.state is not MintedState.GONE
-
-
-async def test_a_token_that_is_gone_is_told_of(rig: Rig, log: io.StringIO) -> None:
-    """By itself it is asked for too, and is not there."""
-    await rig.press("lake")
-    await rig.run_for(timedelta(minutes=5))
-    [token] = await rig.tokens("lake")
-    rig.fake.tokens.delete_by_hand(token.token_id or "")
-    await rig.run_for(timedelta(hours=2))
-    assert "token_revoked_by_hand" in _events(log)
-
-
-async def test_a_token_that_somebody_renamed_is_left_alone(rig: Rig, log: io.StringIO) -> None:
-    """It is not ours any more, and it works."""
-    await rig.press("lake")
-    await rig.run_for(timedelta(minutes=5))
-    [token] = await rig.tokens("lake")
-    rig.fake.tokens.tokens[token.token_id or ""].name = "somebody's"
-    await rig.run_for(timedelta(hours=2))
-    assert "token_revoked_by_hand" not in _events(log)
+async def test_a_token_that_a_list_lacks_is_looked_up_before_it_counts_as_revoked(rig: Rig) -> None:
+    """Pages shift while others create and delete: what is not listed may still be there, and in the slot."""
+    token = await rotate(rig)
+    await rig.run_for(HOUR)
+    token.listed_from = rig.clock() + 100 * HOUR
+    with capture_logs() as log:
+        await rig.run_for(3 * HOUR)
+    assert "token_revoked_by_hand" not in {entry["event"] for entry in log}
     assert [each.state for each in await rig.tokens("lake")] == [MintedState.PROVEN]
 
 
-@pytest.mark.parametrize(("mark", "is_told"), [(TRIAL, False), ("4f3a9c1d", True)])
-async def test_a_trial_is_no_second_installation(rig: Rig, log: io.StringIO, mark: str, *, is_told: bool) -> None:
-    """Its token is there for some minutes."""
-    rig.fake.tokens.add(str(replace(TokenName.new(TRIAL, "lake"), installation=mark)), [])
-    await rig.process.house.look()
-    told = [line["installation"] for line in _lines(log) if line["event"] == "second_installation"]
-    assert (mark in told) is is_told
+async def test_a_token_that_was_revoked_by_hand_is_told_once(rig: Rig) -> None:
+    """The catalog's maintenance stops: somebody has to know."""
+    token = await rotate(rig)
+    rig.fake.tokens.delete_by_hand(token.id)
+    with capture_logs() as log:
+        await rig.run_for(3 * HOUR)
+    assert [entry["event"] for entry in log].count("token_revoked_by_hand") == 1
+    assert await rig.tokens("lake") == []
+
+
+async def test_a_token_in_use_that_comes_back_is_not_taken_from_the_slot(rig: Rig) -> None:
+    """Cloudflare said for a while that it is gone: it was sent, so the slot may hold it."""
+    token = await rotate(rig)
+    token.is_deleted = True
+    await rig.run_for(2 * HOUR)
+    token.is_deleted = False
+    with capture_logs() as log:
+        await rig.run_for(3 * HOUR)
+    assert [each.state for each in await rig.tokens("lake")] == [MintedState.KEPT]
+    assert "token_disabled" not in {entry["event"] for entry in log}
+    newer = await rotate(rig)
+    await rig.run_for(2 * HOUR)
+    assert rig.fake.tokens.list_live() == [newer]
+
+
+async def test_a_forgotten_token_without_an_expiry_is_taken_back_too(rig: Rig) -> None:
+    """Somebody has edited it in the dashboard; the bucket's other tokens do not wait for it either."""
+    forgotten = add_forgotten(rig)
+    await rig.run_for(2 * HOUR)
+    [kept] = await rig.tokens("lake")
+    assert (kept.state, kept.token_id) == (MintedState.KEPT, forgotten.id)
+    newer = await rotate(rig)
+    await rig.run_for(2 * HOUR)
+    assert rig.fake.tokens.list_live() == [newer]
+
+
+async def test_a_forgotten_token_has_the_scope_of_the_settings(rig: Rig) -> None:
+    """Disabling it replaces all of it: with other rights, it would not serve once it is enabled again."""
+    add_forgotten(rig, expires_on=rig.clock() + 100 * HOUR)
+    rig.process.house._scope = Scope.ACCOUNT
+    await rig.run_for(MINUTES)
+    [kept] = await rig.tokens("lake")
+    assert kept.scope == Scope.ACCOUNT
+
+
+async def test_after_trouble_it_looks_again_in_a_minute(rig: Rig) -> None:
+    """One answer that failed must not make everyone think for an hour that nobody can mint."""
+    rig.fake.fail_next("list_tokens", status=503)
+    await rig.run_for(timedelta(seconds=10))
+    standing = await rig.process.installations.standing()
+    assert standing is not None
+    assert standing.trouble is not None
+    await rig.run_for(2 * MINUTES)
+    standing = await rig.process.installations.standing()
+    assert standing is not None
+    assert standing.trouble is None
+    assert standing.tokens == 0

@@ -14,6 +14,7 @@ from bot.model.timetable import RotationFailure
 from bot.policy.scheduled import NOT_SCHEDULED, Scheduled
 from bot.sandbox.block_rules import message_problems
 from bot.sandbox.blocks import texts_of
+from bot.slack.ages import Freshness
 from bot.slack.blocks import Json
 from bot.slack.messages.render import TRY_AGAIN
 from bot.slack.stories.need import Row
@@ -22,7 +23,6 @@ from bot.slack.stories.table import (
     PAGE_ROWS,
     PREVIOUS_PAGE,
     STORE,
-    Freshness,
     Look,
     Table,
     home_view,
