@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
 
 import structlog
 
@@ -12,15 +11,12 @@ from bot.model.errors import AccessRefused, BotError
 from bot.model.predecessor import Predecessor, find_predecessor
 from bot.model.submission import Submission, Task
 from bot.policy.gate import Gate
-from bot.policy.permit import Outlook, Permit
+from bot.policy.permit import NOWHERE, Outlook, Permit
 from bot.policy.rules import Verb
 from bot.slack.prospect import Obstacle, Prospect, Terms, find_present, is_present
 from bot.storage.catalogs import Catalogs
 from bot.storage.installations import Installations
 from bot.storage.minted_tokens import MintedTokens
-
-NOWHERE: Final = Outlook(frozenset())
-"""The outlook of someone to whom no rotation is offered."""
 
 _log = structlog.get_logger()
 
