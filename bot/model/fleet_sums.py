@@ -10,8 +10,9 @@ HEADROOM: Final = 10
 
 REQUESTS_BY_BOT: Final = 6
 """Of one rotation, on the budget of the bot's own credentials: the last one when the earlier token is taken back."""
-REQUESTS_BY_MINTER: Final = 4
-"""The same on the budget of CLOUDFLARE_MINTING_TOKEN: create, and later disable, look and delete."""
+REQUESTS_BY_MINTER: Final = 6
+"""The same on the budget of CLOUDFLARE_MINTING_TOKEN: create, and later disable, look and delete, each change after a
+look at whose the token is."""
 
 REQUESTS_PER_MINUTE: Final = 220
 """What the pace lets through of Cloudflare's 1,200 in 5 minutes when many rotations want them."""
