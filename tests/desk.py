@@ -41,7 +41,9 @@ from bot.slack.memberships import MEMBERSHIP_LIFETIME, Memberships
 from bot.slack.messages import render
 from bot.slack.messages.redacted import RedactedResult
 from bot.slack.profiles import Profiles
+from bot.slack.prospect import Terms
 from bot.slack.response_url import SlackPost
+from bot.slack.rotations import Rotations
 from bot.slack.stories.live_table import LiveTables
 from bot.slack.stories.no_catalog import OPEN_ANYWAY
 from bot.slack.stories.parts import FleetParts, Parts
@@ -84,6 +86,8 @@ class Desk:
     submissions: Submissions
     approvals: Approvals
     catalogs: Catalogs
+    tokens: MintedTokens
+    installations: Installations
     database_path: Path
     fleet: FleetParts
     clock: "Clock"
@@ -120,6 +124,7 @@ class Desk:
             clock=self.clock,
             visibility=Visibility(self.catalogs, self.clock),
             fleet=self.fleet,
+            rotations=self.watch_rotations(gate),
         )
         self.tables = LiveTables(parts)
         app = build_bolt_app(routes_of(parts, self.tables), home)
@@ -127,6 +132,18 @@ class Desk:
             app, self.key_ring, ACCOUNT, self.clock, owner=Owner(self.web), fingerprint=AUTHENTICITY.fingerprint
         )
         self.door = HttpIngress(ingress, [SignatureVerifier(self.slack.config.signing_secret)])
+
+    def watch_rotations(self, gate: Gate) -> Rotations:
+        """Return what the stories know of the tokens that the bot makes."""
+        return Rotations(
+            gate=gate,
+            tokens=self.tokens,
+            installations=self.installations,
+            catalogs=self.catalogs,
+            lifetime=lambda _, now: now + timedelta(days=90),
+            terms=Terms(grace=timedelta(hours=1), quota=500),
+            clock=self.clock,
+        )
 
     async def know_catalogs(self, *more: str) -> None:
         """Give the bot the account's catalogs; `more` are further active ones."""
@@ -205,6 +222,8 @@ async def open_desk(database: SqliteDatabase, path: Path, clock: "Clock") -> Asy
             slack=slack,
             submissions=submissions,
             fleet=make_fleet_parts(database, submissions, clock),
+            tokens=MintedTokens(database, submissions, ACCOUNT, clock),
+            installations=Installations(database, AUTHENTICITY, ACCOUNT, clock),
             approvals=Approvals(database),
             catalogs=Catalogs(database, ACCOUNT),
             database_path=path,

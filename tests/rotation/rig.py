@@ -272,7 +272,9 @@ class Rig:
         await self.process.house.look_if_due()
         upcoming = [self.clock() + timedelta(minutes=1)]
         for key in await self._keys():
-            upcoming += [at for at in (await self.process.mint(key), await self.process.deliver(key)) if at is not None]
+            upcoming += [at for at in (await self.process.deliver(key), await self.process.mint(key)) if at is not None]
+        if await self.process.submissions.overdue_keys(self.clock() + _STEP):  # a token was made for it meanwhile
+            return self.clock()
         return min(upcoming)
 
     async def _keys(self) -> list[BucketKey]:

@@ -71,8 +71,6 @@ class Witness:
     problems: list[str]
     seen: list[Seen] = field(default_factory=list)
     names: set[str] = field(default_factory=set)
-    sent: set[str] = field(default_factory=set)
-    """The ids of the tokens that requests have carried to a slot."""
     by_hand: set[str] = field(default_factory=set)
     """The ids of the tokens that somebody has deleted or disabled in the dashboard."""
     records: Mapping[str, Record] = field(default_factory=dict)
@@ -101,10 +99,13 @@ class Witness:
         """Look at what has changed in the records since, and at how many creates are unsettled."""
         before, self.records = self.records, await read_records(self.database)
         for name, record in self.records.items():
-            if name in before and before[name].state in REPLACEABLE and record.state in TAKEN_BACK:
+            is_retired = name in before and before[name].state in REPLACEABLE and record.state in TAKEN_BACK
+            if is_retired and (record.was_sent or self.has_landed(record.token_id)):
                 self._require_proof(record)
             if before.get(name) is not None and before[name].state not in REPLACEABLE | TAKEN_BACK:
                 self._require_unsent(before[name], record)
+            if record.state in (MintedState.UNDOING, MintedState.UNDONE) and not self.has_landed(record.token_id):
+                self.problems.append(f"5: {record.name} was never sent, and is enabled again")
         self._count_unsettled()
 
     def _require_proof(self, record: Record) -> None:
@@ -128,7 +129,7 @@ class Witness:
     def _require_unsent(self, before: Record, record: Record) -> None:
         """5: one that is not proven useless is retired only if it was never sent."""
         is_new = record.state in TAKEN_BACK and before.state not in TAKEN_BACK
-        if is_new and record.token_id in self.sent and before.state is not MintedState.DEAD:
+        if is_new and self.has_landed(record.token_id) and before.state is not MintedState.DEAD:
             self.problems.append(f"5: {record.name} went from {before.state} to {record.state}, and was sent")
 
     def _count_unsettled(self) -> None:
@@ -166,6 +167,11 @@ class Witness:
         """Return whether the token bears our mark."""
         name = TokenName.parse(token.name)
         return name is not None and name.is_ours(self.mark)
+
+    def has_landed(self, token_id: str | None) -> bool:
+        """Return whether a slot has ever held it."""
+        token = self.fake.tokens.tokens.get(token_id or "")
+        return token is not None and token.value in {write.token for write in self.fake.writes}
 
     def live(self, bucket: str) -> list[AccountToken]:
         """Return the tokens of ours that are there, for a bucket."""
@@ -221,7 +227,7 @@ def _require_tested(witness: Witness, route: Route, received: ReceivedRequest) -
         for each in witness.seen
         if each.kind == "get_token" and each.token_id == token.id and each.result == "disabled" and each.at >= since
     ]
-    if token.id in witness.sent and not good:
+    if witness.has_landed(token.id) and not good:
         witness.problems.append(f"6: {token.name} is deleted without a test")
     if not looks:
         witness.problems.append(f"6: {token.name} is deleted without a look")
@@ -229,16 +235,8 @@ def _require_tested(witness: Witness, route: Route, received: ReceivedRequest) -
         witness.problems.append(f"6: {token.name} is deleted too early")
 
 
-def _note_sent(witness: Witness, _: Route, received: ReceivedRequest) -> None:
-    """Note which token is on its way to a slot."""
-    token = witness.fake.tokens.find(json.loads(received.body)["token"])
-    if token is not None:
-        witness.sent.add(token.id)
-
-
 _CHECKS: Final[Mapping[str, tuple[Callable[[Witness, Route, ReceivedRequest], None], ...]]] = {
     "create_token": (_require_recorded, _require_room),
     "update_token": (_require_ours,),
     "delete_token": (_require_ours, _require_tested),
-    "credential": (_note_sent,),
 }

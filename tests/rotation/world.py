@@ -82,9 +82,9 @@ class Installation:
         await self._do(life, life.process.house.look_if_due())
         for key in await self._keys():
             life = self._next()
-            upcoming.append(await self._do(life, life.process.mint(key)))
-            life = self._next()
             upcoming.append(await self._do(life, life.process.deliver(key)))
+            life = self._next()
+            upcoming.append(await self._do(life, life.process.mint(key)))
         upcoming += [life.wakes_at for life in self.frozen]
         await self.witness.compare()
         known = [at for at in (*upcoming, await self._next_due()) if at is not None]
@@ -162,12 +162,12 @@ class Installation:
     async def _next_due(self) -> datetime | None:
         """Return when a token or a submission is due next."""
         tokens = select(func.min(MINTED_TOKENS.c.due_at)).where(
-            MINTED_TOKENS.c.state.in_(_DUE[:-1]), MINTED_TOKENS.c.due_at > self.clock()
+            MINTED_TOKENS.c.state.in_(_DUE), MINTED_TOKENS.c.due_at > self.clock()
         )
         is_open = SUBMISSIONS.c.reported_at.is_(None)
         submissions = [
-            select(func.min(column)).where(is_open, column > self.clock())
-            for column in (SUBMISSIONS.c.next_attempt_at, SUBMISSIONS.c.expires_at)
+            select(func.min(SUBMISSIONS.c.next_attempt_at)).where(is_open),
+            select(func.min(SUBMISSIONS.c.expires_at)).where(is_open, SUBMISSIONS.c.expires_at > self.clock()),
         ]
 
         def read(connection: Connection) -> list[datetime]:
