@@ -166,7 +166,14 @@ class World:
         return (self.clock() - began) / timedelta(minutes=1)
 
 
-async def measure(buckets: int, path: Path, note: Callable[[str], None] = lambda _: None, lag: float = 0.0) -> Figures:
+async def measure(
+    buckets: int,
+    path: Path,
+    note: Callable[[str], None] = lambda _: None,
+    *,
+    lag: float = 0.0,
+    limit: RateLimit = LIMIT,
+) -> Figures:
     """Run both fleets, and return what was seen of the second."""
     database = SqliteDatabase(path)
     database.start()
@@ -176,27 +183,27 @@ async def measure(buckets: int, path: Path, note: Callable[[str], None] = lambda
             await world.run(stack)
             note(f"first fleet: {await world.rotate('first'):.1f} minutes")
             await asyncio.sleep(3600)  # the windows are empty again
-            return await _measure_second(world)
+            return await _measure_second(world, limit)
     finally:
         database.stop()
 
 
-async def _measure_second(world: World) -> Figures:
+async def _measure_second(world: World, limit: RateLimit) -> Figures:
     fake, buckets = world.fake, len(world.names)
-    fake.limit = LIMIT
+    fake.limit = limit
     seen, edits, began = len(fake.requests), world.board.edits, asyncio.get_running_loop().time()
     minutes = await world.rotate("second")
     first_part = fake.requests[seen:]
     edits = world.board.edits - edits
     await asyncio.sleep((GRACE + timedelta(minutes=20)).total_seconds())
-    later = began + LIMIT.window_seconds
+    later = began + limit.window_seconds
     everything = fake.requests[seen:]
     assert world.board.last is not None
     return Figures(
         buckets=buckets,
         done=len(world.board.last.of(Outcome.DONE)),
         minutes=minutes,
-        used=_used([request for request in first_part if not _is_minters(request)], world, later),
+        used=_used([request for request in first_part if not _is_minters(request)], limit, later),
         refused=sum(at > later for at in fake.throttled_at),
         by_bot=sum(not _is_minters(request) for request in everything) / buckets,
         by_minter=sum(_is_minters(request) and not _is_look(request) for request in everything) / buckets,
@@ -205,13 +212,13 @@ async def _measure_second(world: World) -> Figures:
     )
 
 
-def _used(requests: list[ReceivedRequest], world: World, later: float) -> float:
+def _used(requests: list[ReceivedRequest], limit: RateLimit, later: float) -> float:
     """Return the share of the allowance that was used after the first window, as long as there was something to do."""
     times = [(request.at - START).total_seconds() for request in requests]
     after = [at for at in times if at > later]
     if not after:
         return 0.0
-    return len(after) / (max(after) - later) * LIMIT.window_seconds / LIMIT.requests
+    return len(after) / (max(after) - later) * limit.window_seconds / limit.requests
 
 
 def _is_minters(request: ReceivedRequest) -> bool:
@@ -228,7 +235,7 @@ def main(buckets: int = 500, lag: float = 0.0) -> None:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="fleet-") as directory:
-        figures = run_in_virtual_time(measure(buckets, Path(directory) / "bot.sqlite", print, lag))
+        figures = run_in_virtual_time(measure(buckets, Path(directory) / "bot.sqlite", print, lag=lag))
     print(f"second fleet of {figures.buckets}: {figures.done} rotated in {figures.minutes:.1f} minutes")
     print(f"requests for each: {figures.by_bot:.2f} by the bot's client, {figures.by_minter:.2f} by the minter's")
     print(f"of the allowance used after the first window: {figures.used:.1%}; 429 since then: {figures.refused}")
