@@ -184,7 +184,6 @@ async def test_the_quota_decides(
 
 
 REFUSED: dict[str, tuple[str, str, str, str]] = {
-    "nothing named": (ADA, PLATFORM, "", "Which buckets?"),
     "no glob": (ADA, PLATFORM, "Team_A team-b", "names no buckets"),
     "only exclusions": (ADA, PLATFORM, "!team-a !team-b", "names no buckets"),
     "a shared channel": (ADA, PARTNER, "team-*", "shared with another company"),
