@@ -100,7 +100,7 @@ def _build(
 def _find_hindrance(settings: Settings, *, stores: bool) -> Finding | None:
     """Return why nothing can be tried out with these settings."""
     if settings.cloudflare_minting_token is None:
-        fix = "set it to an account API token that may create others; docs/rotation.md says how to make one"
+        fix = "set it to a token that may create others (docs/rotation.md), and use --role all or --role minter"
         return _failed(f"{_TOKEN} is not set, so no token can be created", setting=_TOKEN, fix=fix)
     if stores and not has_own_credentials(settings):
         fix = "run it with the settings of a whole bot, or without --store"

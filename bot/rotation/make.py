@@ -63,11 +63,11 @@ class Making:
         self._tried = Memory[str, tuple[int, datetime]](clock)
 
     def due_at(self, work: MintingWork, now: datetime) -> datetime | None:
-        """Return when a token may be made for the one that waits; None if nobody does."""
+        """Return when a token may be made for the one that waits, at the earliest `now`; None if nobody does."""
         if work.waiting is None:
             return None
         _, not_before = self._tried.get(work.waiting.submission.id) or (0, now)
-        return not_before
+        return max(not_before, now)
 
     async def make(self, work: MintingWork, waiting: Pending) -> None:
         """Make one, or note when to try again, or end the submission if Cloudflare refuses for good.

@@ -27,7 +27,7 @@ from bot.cloudflare.minting_errors import (
 from bot.cloudflare.minting_policies import GROUPS
 from bot.model.catalog import BucketKey, CatalogStatus, CredentialStatus
 from bot.model.errors import BotError
-from bot.model.minted import HEADROOM
+from bot.model.minted import HEADROOM, PROBE_AFTER
 from bot.model.submission import TokenKind
 from bot.model.token_name import Scope, TokenName
 from bot.rotation.trial_questions import Questions, Stopped
@@ -35,8 +35,6 @@ from bot.rotation.trial_slot import TrialSlot
 
 LIVES_FOR: Final = timedelta(hours=1)
 """The token of a trial that could not clean up expires then."""
-TESTED_AFTER: Final = timedelta(seconds=90)
-"""How long the bot waits after it disabled a token, before it tests whether a slot still works."""
 NEW_FOR: Final = timedelta(seconds=60)
 """How long a new token may be unknown, as documented."""
 
@@ -216,9 +214,9 @@ class Trial:
         seconds = await self._ask.measure(lambda: self._is_refused(minted))
         has_test = self._slot is not None and self._slot.is_test_offered
         later = await self._slot.measure(CredentialStatus.INVALID) if self._slot is not None and has_test else 0.0
-        if seconds is None or later is None or seconds + later > TESTED_AFTER.total_seconds():
+        if seconds is None or later is None or seconds + later > PROBE_AFTER.total_seconds():
             fix = "report it, and grant the verb rotate to nobody: the bot would delete a token that is still used"
-            text = f"a disabled token worked for longer than {TESTED_AFTER.total_seconds():.0f} s"
+            text = f"a disabled token worked for longer than {PROBE_AFTER.total_seconds():.0f} s"
             self._ask.fail("disable", text, fix)
         also = f", and the test of the slot said so {later:.0f} s later" if has_test else ""
         self._ask.tell("disable", f"the token could be disabled; it was refused after {seconds:.0f} s{also}")

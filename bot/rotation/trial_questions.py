@@ -15,11 +15,12 @@ from bot.cloudflare.minting_errors import (
     PermissionNotGrantable,
     RevocationRefused,
 )
+from bot.delivery.verify import MINTED_TOKEN_PATIENCE
 from bot.model.errors import BotError, Transient
 from bot.model.finding import Finding, Mark, Part
 from bot.model.token_name import TokenName
 
-PATIENCE: Final = timedelta(minutes=3)
+PATIENCE: Final = MINTED_TOKEN_PATIENCE
 """As long as the bot waits for a new token."""
 EVERY: Final = timedelta(seconds=2)
 

@@ -22,15 +22,18 @@ from bot.sandbox.policies import PERMISSION_GROUPS, describe_group, find_bad_pol
 from bot.sandbox.routes import Kind
 from bot.sandbox.standing import LACKS_A_RIGHT, NOT_ALLOWED, NOT_VALID, Standing, write_time
 
-Flaw = Literal["useless", "refused", "invalid"]
-"""A token that was created without an error and does not serve: it reads no catalog; storing it is refused with 30004;
-or it is stored, and a probe finds it invalid."""
+Flaw = Literal["unknown", "useless", "refused", "invalid"]
+"""A token that was created without an error and does not serve: it never becomes known; it reads no catalog; storing it
+is refused with 30004; or it is stored, and a probe finds it invalid."""
 NameFilter = Literal["part", "whole", "ignored"]
 
 _STATUSES: Final = ("active", "disabled", "expired")
 _FEWEST_PER_PAGE, _MOST_PER_PAGE = 5, 50
 _LONGEST_NAME = 120
 _ALPHABET: Final = string.ascii_letters + string.digits
+MINTED_MARK: Final = "MADEUPMINTED"
+"""The beginning of each value: whoever searches for it, searches for all of them."""
+
 _NO_SUCH_TOKEN: Final = (HTTPStatus.NOT_FOUND, 1003, "Invalid token")
 
 
@@ -48,6 +51,7 @@ class AccountToken:
     is_deleted: bool = False
     flaw: Flaw | None = None
     listed_from: datetime
+    changed_at: datetime
     there_from: datetime
     changes: list[tuple[datetime, str]]
 
@@ -70,7 +74,8 @@ class AccountTokens:
     `known_after` is how long a new or enabled token stays unusable, `unknown_after` how long a disabled or deleted one
     stays usable, `listed_after` how long a new one is missing in lists, and `there_after` how long it cannot be got,
     changed or deleted: in seconds, for the calls that follow.
-    `flaws` are those of the tokens that are created next, None for a good one.
+    `flaws` are those of the tokens that are created next, None for a good one. `on_change` is called with each token
+    that was created or whose state has changed.
     """
 
     def __init__(self, account_id: str, clock: Callable[[], datetime]) -> None:
@@ -83,6 +88,7 @@ class AccountTokens:
         self.not_selectable: set[str] = set()
         self.missing: set[str] = set()
         self.flaws: deque[Flaw | None] = deque()
+        self.on_change: Callable[[AccountToken], None] = lambda _: None
         self._clock = clock
 
     def find(self, value: str) -> AccountToken | None:
@@ -98,7 +104,7 @@ class AccountTokens:
         """Return how a token stands by now, when it asks about itself or is used for a bucket."""
         now, state = self._clock(), token.state_known_at(self._clock())
         known = {"token_id": token.id, "expires_at": token.expires_on, "expires_in": None}
-        if state in ("unknown", "deleted"):
+        if state in ("unknown", "deleted") or token.flaw == "unknown":
             return Standing(is_known=False, when_read=NOT_ALLOWED, when_stored=NOT_VALID)
         if not token.is_usable(now):
             status: Literal["disabled", "expired"] = "disabled" if state == "disabled" else "expired"
@@ -141,17 +147,19 @@ class AccountTokens:
         now = self._clock()
         token = AccountToken(
             id=uuid4().hex,
-            value="cfat_" + "".join(secrets.choice(_ALPHABET) for _ in range(40)) + secrets.token_hex(4),
+            value=_make_value(),
             name=name,
             policies=policies,
             created_at=now,
             expires_on=expires_on,
             flaw=self.flaws.popleft() if self.flaws else None,
             listed_from=now + timedelta(seconds=self.listed_after),
+            changed_at=now,
             there_from=now + timedelta(seconds=self.there_after),
             changes=[(now + timedelta(seconds=self.known_after), "active")],
         )
         self.tokens[token.id] = token
+        self.on_change(token)
         return token
 
     def list_page(self, query: Mapping[str, str]) -> web.Response:
@@ -202,20 +210,28 @@ class AccountTokens:
         """Delete a token, as somebody in the dashboard would."""
         token = self.tokens[token_id]
         self._change(token, "deleted")
-        token.is_deleted = True
 
     def disable_by_hand(self, token_id: str) -> None:
         """Disable a token, as somebody in the dashboard would."""
         self._change(self.tokens[token_id], "disabled")
+
+    def enable_by_hand(self, token_id: str) -> None:
+        """Enable a disabled token, as somebody in the dashboard would."""
+        self._change(self.tokens[token_id], "active")
 
     def _change(self, token: AccountToken, state: str) -> None:
         """Note a state, which is known later; a later one never becomes known before an earlier one."""
         if state == (token.status if not token.is_deleted else "deleted"):
             return
         lag = self.known_after if state == "active" else self.unknown_after
-        known_from = max(self._clock() + timedelta(seconds=lag), token.changes[-1][0])
+        token.changed_at = self._clock()
+        known_from = max(token.changed_at + timedelta(seconds=lag), token.changes[-1][0])
         token.changes.append((known_from, state))
-        token.status = state if state != "deleted" else token.status
+        if state == "deleted":
+            token.is_deleted = True
+        else:
+            token.status = state
+        self.on_change(token)
 
     def _there(self, token_id: str) -> AccountToken | None:
         token = self.tokens.get(token_id)
@@ -247,6 +263,11 @@ class AccountTokens:
             "policies": [{"id": uuid4().hex, **policy} for policy in token.policies],
         }
         return described if token.expires_on is None else {**described, "expires_on": write_time(token.expires_on)}
+
+
+def _make_value() -> str:
+    random = "".join(secrets.choice(_ALPHABET) for _ in range(40 - len(MINTED_MARK)))
+    return f"cfat_{MINTED_MARK}{random}{secrets.token_hex(4)}"
 
 
 def _read(body: bytes) -> dict[str, Any]:

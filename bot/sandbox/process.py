@@ -68,6 +68,14 @@ def bot_environment(
     }
 
 
+def rotation_environment(cloudflare: FakeCloudflare, grace: timedelta) -> dict[str, str]:
+    """Return the settings with which the bot may make tokens, once a policy grants somebody the verb rotate."""
+    return {
+        "CLOUDFLARE_MINTING_TOKEN": cloudflare.minting_token,
+        "R2_CREDENTIAL_ROTATE_GRACE": f"{grace.total_seconds():g}s",
+    }
+
+
 def find_free_port(wanted: int | None = None) -> int:
     """Return a free port on loopback, any or the wanted one; raises OSError when there is none."""
     for port in itertools.islice(_PORTS, _TRIES) if wanted is None else (wanted,):
@@ -83,7 +91,10 @@ def find_free_port(wanted: int | None = None) -> int:
 
 
 class BotProcess:
-    """`python -m bot run` in a process of its own, with `environment` and nothing else."""
+    """`python -m bot run` in a process of its own, with `environment` and nothing else.
+
+    `module` is what runs in the place of `bot`, with the same arguments.
+    """
 
     def __init__(
         self,
@@ -92,9 +103,11 @@ class BotProcess:
         output: IO[bytes] | None = None,
         role: Role = "all",
         stop_patience: timedelta = _STOP_PATIENCE,
+        module: str = "bot",
     ) -> None:
         """Take the working directory (its `.env` would be read), and where stdout and stderr go (here, by default)."""
         self._role = role
+        self._module = module
         self._stop_patience = stop_patience
         self._environment = environment
         self._directory = directory
@@ -106,7 +119,7 @@ class BotProcess:
         self._process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
-            "bot",
+            self._module,
             "run",
             "--role",
             self._role,

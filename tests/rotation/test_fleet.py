@@ -272,8 +272,16 @@ async def test_it_waits_for_room(fleet: FleetRig) -> None:
     fleet.rig.clock.advance(timedelta(hours=25))
     fleet.rig.fake.tokens.others = fleet.rig.quota - 10 - 4 - 2
     await fleet.rig.process.house.look()
-    now = {"proposed_at": fleet.rig.clock(), "started_at": None, "ended_at": None, "message_ts": None, "revision": 0}
-    again = replace(await _found(fleet), id="f987654321", state=FleetState.PROPOSED, **now)
+    again = replace(
+        await _found(fleet),
+        id="f987654321",
+        state=FleetState.PROPOSED,
+        proposed_at=fleet.rig.clock(),
+        started_at=None,
+        ended_at=None,
+        message_ts=None,
+        revision=0,
+    )
     await fleet.fleets.propose(again)
     await fleet.fleets.start(again, with_others=False)
     await fleet.run_for(MINUTE)

@@ -1,28 +1,19 @@
 """A rotation from the press to the end of the token before it."""
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from bot.model.catalog import CredentialStatus
 from bot.model.minted import MintedState
 from bot.model.submission import State
 from bot.storage.database import Database
-from tests.clock import Clock
+from tests.clock import PassingClock
 from tests.make import NOW
-from tests.rotation.rig import Rig
-
-
-class Ticking(Clock):
-    """Time passes between two looks at it, as it does in a process."""
-
-    def __call__(self) -> datetime:
-        """Return the time, a little later than before."""
-        self.advance(timedelta(microseconds=1))
-        return super().__call__()
+from tests.rotation.rig import Rig, key_of
 
 
 async def test_a_token_is_made_while_time_passes(tables: Database) -> None:
     """What is due at the first look is not taken for something of later by the second one."""
-    rig = Rig(tables, Ticking(NOW))
+    rig = Rig(tables, PassingClock(NOW))
     rig.fake.add_bucket("lake")
     pressed = await rig.press("lake")
 
@@ -46,3 +37,14 @@ async def test_two_presses_leave_one_live_token(rig: Rig) -> None:
     assert left.state is MintedState.PROVEN
     assert [token.name for token in rig.fake.tokens.list_live()] == [left.name]
     assert [posted.id for posted in rig.posts.posted] == [first, second]
+
+
+async def test_a_token_is_made_at_the_first_look(tables: Database) -> None:
+    """The time passes between two looks at a clock: who waits is due by the first of them."""
+    rig = Rig(tables, PassingClock(NOW))
+    rig.fake.add_bucket("lake")
+    submission_id = await rig.press("lake")
+    await rig.process.deliver(key_of("lake"))
+    await rig.process.mint(key_of("lake"))
+    assert (await rig.find(submission_id)).state is State.MINTED
+    await rig.process.aclose()

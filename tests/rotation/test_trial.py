@@ -1,8 +1,10 @@
 """Trying out rotation: each answer, each failure, and that nothing is left behind wherever it ends."""
 
 import asyncio
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -13,10 +15,11 @@ from bot.cloudflare.client import CloudflareClient
 from bot.cloudflare.minter import MintingClient
 from bot.model.catalog import BucketKey
 from bot.model.finding import Finding, Mark
+from bot.model.minted import PROBE_AFTER
 from bot.model.secret import Secret
-from bot.model.token_name import TRIAL, Scope, TokenName
-from bot.rotation.trial import Trial
-from bot.rotation.trial_questions import Questions
+from bot.model.token_name import APPLICATION, TRIAL, Scope, TokenName
+from bot.rotation.trial import LIVES_FOR, Trial
+from bot.rotation.trial_questions import PATIENCE, Questions
 from bot.rotation.trial_slot import TrialSlot
 from bot.sandbox.account_tokens import Flaw
 from bot.sandbox.cloudflare import SANDBOX_ACCOUNT_ID, SANDBOX_API_TOKEN, SANDBOX_MINTING_TOKEN, FakeCloudflare
@@ -151,6 +154,26 @@ async def test_a_trial_with_a_slot(scope: Scope) -> None:
     assert "the test of the slot said so 0 s later" in _texts(laboratory, "disable")
     assert len(laboratory.server.writes) == 1
     assert laboratory.leftovers() == []
+
+
+async def test_the_page_explains_each_question() -> None:
+    """And no other one; with the times that the bot really waits."""
+    laboratory = Laboratory(stores=True)
+    laboratory.server.tokens.add(str(TokenName.new("4f3a9c1e", "lake")), [])
+    await laboratory.run()
+    page = (Path(__file__).parents[2] / "docs" / "rotation.md").read_text()
+    rows = re.findall(r"^\| ([a-z, ]+?)(?: \(with `--store`\))? \|", page, re.MULTILINE)
+    explained = {question for row in rows for question in row.split(", ")} - {"question"}
+    asked = {str(finding.known["question"]) for finding in laboratory.found} - {"slot"}
+    assert explained == asked
+    assert (timedelta(minutes=3), timedelta(seconds=90), timedelta(hours=1)) == (PATIENCE, PROBE_AFTER, LIVES_FOR)
+    for words in (
+        "the bot waits for three",
+        "waits 90 seconds",
+        "expires an hour after",
+        f"`{APPLICATION} {TRIAL} BUCKET`",
+    ):
+        assert words in page
 
 
 async def test_a_full_slot_is_refused_before_anything_is_created() -> None:
