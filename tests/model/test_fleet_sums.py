@@ -16,7 +16,7 @@ def _sums(buckets: int, tokens: int | None, *, first: int = 0, quota: int = 500)
 def test_requests_and_minutes() -> None:
     """Of 500 rotations, whose tokens fit at once."""
     sums = _sums(500, 500, quota=1100)
-    assert (sums.requests, sums.takes, sums.fits_at_once, sums.batches) == (6000, timedelta(minutes=14), True, 1)
+    assert (sums.requests, sums.takes, sums.fits_at_once, sums.batches) == (5000, timedelta(minutes=12), True, 1)
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_the_quota_decides(sums: Sums, room: int, batches: int, missing: int, *,
 def test_parts_wait_for_each_other() -> None:
     """About the grace and four minutes."""
     sums = _sums(450, 450)
-    assert sums.takes == timedelta(minutes=13) + 11 * (HOUR + timedelta(minutes=4))
+    assert sums.takes == timedelta(minutes=11) + 11 * (HOUR + timedelta(minutes=4))
 
 
 def test_without_a_count_nothing_is_possible() -> None:
