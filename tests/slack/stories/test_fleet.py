@@ -98,7 +98,7 @@ async def test_the_sums_come_first(house: Desk) -> None:
 
     shown = answer.shown_text
     assert "Of 4 buckets that matched, 4 can be rotated now." in shown
-    assert "requests: 30 (18 with the bot's credentials, 12 with the minting token)" in shown
+    assert "requests: 30 (15 with the bot's credentials, 15 with the minting token)" in shown
     assert "500 (quota) - 10 (left to others) - 7 (there now) = 483 more may be made" in shown
     assert "*1 bucket* hold no token of the bot's: `team-d`" in shown
     assert buttons(answer) == {START: "Rotate 3 buckets", START_ALL: "Rotate all 4 buckets"}
