@@ -210,29 +210,33 @@ def _require_ours(witness: Witness, route: Route, _: ReceivedRequest) -> None:
 
 def _require_tested(witness: Witness, route: Route, received: ReceivedRequest) -> None:
     """6: DELETE only after it was disabled, 90 s, and a test that does not say `invalid`; disabled still."""
-    token = witness.fake.tokens.tokens.get(route.token_id)
+    token, seen = witness.fake.tokens.tokens.get(route.token_id), witness.seen
     if token is None or token.is_deleted:
         return
-    bucket = token.name.split(" ")[2]
-    changes = [each for each in witness.seen if each.kind == "update_token" and each.token_id == token.id]
-    disabled = [each.at for each in changes if each.wanted == "disabled" and each.result is not None]
-    if not disabled:
-        witness.problems.append(f"6: {token.name} is deleted without having been disabled")
+    if token.is_expired(received.at):
         return
-    since = max(disabled)
-    tests = [each for each in witness.seen if each.kind == "status" and each.bucket == bucket and each.at >= since]
-    good = [each.at for each in tests if each.result in ("valid", "absent") and each.at - since >= PROBE_AFTER]
-    looks = [
-        each
-        for each in witness.seen
-        if each.kind == "get_token" and each.token_id == token.id and each.result == "disabled" and each.at >= since
+    bucket, name = token.name.split(" ")[2], token.name
+    is_off = [
+        each.kind == "update_token"
+        and each.token_id == token.id
+        and each.wanted == "disabled"
+        and each.result is not None
+        for each in seen
     ]
-    if witness.has_landed(token.id) and not good:
-        witness.problems.append(f"6: {token.name} is deleted without a test")
-    if not looks:
-        witness.problems.append(f"6: {token.name} is deleted without a look")
-    if received.at - since < PROBE_AFTER:
-        witness.problems.append(f"6: {token.name} is deleted too early")
+    if not any(is_off):
+        witness.problems.append(f"6: {name} is deleted without having been disabled")
+        return
+    since = max(number for number, is_it in enumerate(is_off) if is_it)
+    disabled_at, later = seen[since].at, seen[since + 1 :]
+    tests = [each for each in later if each.kind == "status" and each.bucket == bucket]
+    is_tested = any(each.result in ("valid", "absent") and each.at - disabled_at >= PROBE_AFTER for each in tests)
+    if witness.has_landed(token.id) and not is_tested:
+        witness.problems.append(f"6: {name} is deleted without a test")
+    looks = [each for each in later if each.kind == "get_token" and each.token_id == token.id]
+    if not any(each.result == "disabled" for each in looks):
+        witness.problems.append(f"6: {name} is deleted without a look")
+    if received.at - disabled_at < PROBE_AFTER:
+        witness.problems.append(f"6: {name} is deleted too early")
 
 
 _CHECKS: Final[Mapping[str, tuple[Callable[[Witness, Route, ReceivedRequest], None], ...]]] = {

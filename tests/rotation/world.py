@@ -69,10 +69,11 @@ class Installation:
         )
         return Life(Process(self.rig, ways), points)
 
-    def plan(self, event: Event, after: int, freeze_for: timedelta) -> None:
-        """Let something happen to the process whose turn is next."""
+    def plan(self, event: Event, after: int, where: str, freeze_for: timedelta) -> None:
+        """Let something happen: to the process whose turn is next, or to all that come to a place."""
         self.freeze_for = freeze_for
-        self.lives[self._turns % len(self.lives)].points.plan(event, after)
+        for life in self.lives if where else [self.lives[self._turns % len(self.lives)]]:
+            life.points.plan(event, after, where)
 
     async def take_steps(self) -> datetime | None:
         """Let the processes take every step that is due, in turns; return when the next one is, if that is known."""
