@@ -34,6 +34,7 @@ async def check_minting(
     def tell(finding: Finding) -> None:
         found.append(finding)
         report.tell([finding])
+        report.begin([Part.ROTATION])  # the next answer may take minutes
 
     hindrance = _find_hindrance(settings, stores=stores)
     if hindrance is not None:
@@ -42,6 +43,7 @@ async def check_minting(
         async with AsyncExitStack() as stack:
             trial = _build(settings, stack, bucket, tell, slot_may_be_full=may_overwrite if stores else None)
             await try_out(trial, tell)
+    report.tell([])
     report.end(found)
     return found
 

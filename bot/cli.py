@@ -142,7 +142,7 @@ def check(  # noqa: PLR0913 - its options
     may_overwrite: bool,
     as_json: bool,
 ) -> None:
-    """Examine everything that the bot needs, and change nothing; exit code 1 if something has to be fixed."""
+    """Examine what the bot needs and, but for --mint, change nothing; exit code 1 if something has to be fixed."""
     with imports():
         from bot.check import check as examine_everything
         from bot.check import check_policy, check_without_settings

@@ -23,12 +23,14 @@ from bot.policy.attempt import RefusedAttempt
 from bot.policy.gate import Gate, Home
 from bot.policy.rules import Allowlist, Rule
 from bot.roles.gateway import routes_of
+from bot.rotation.fleet_room import FleetRoom
 from bot.sandbox.blocks import JsonObject
 from bot.sandbox.slack import FakeSlack
 from bot.sandbox.tokens import Behaviour, make_token
 from bot.sandbox.transport import Answer
 from bot.sandbox.workspace import Message, User
 from bot.sealing.hpke import KeyRing, generate_private_key, load_private_keys
+from bot.setting_rotation import DEFAULT_GRACE, DEFAULT_QUOTA
 from bot.slack.api import TIMEOUT, SlackWeb
 from bot.slack.channels import Channels
 from bot.slack.inbound.bolt import build_bolt_app
@@ -39,13 +41,18 @@ from bot.slack.memberships import MEMBERSHIP_LIFETIME, Memberships
 from bot.slack.messages import render
 from bot.slack.messages.redacted import RedactedResult
 from bot.slack.profiles import Profiles
+from bot.slack.prospect import Terms
 from bot.slack.response_url import SlackPost
+from bot.slack.rotations import Rotations
 from bot.slack.stories.live_table import LiveTables
 from bot.slack.stories.no_catalog import OPEN_ANYWAY
-from bot.slack.stories.parts import Parts
+from bot.slack.stories.parts import FleetParts, Parts
 from bot.slack.stories.visibility import Visibility
 from bot.storage.approvals import Approvals
 from bot.storage.catalogs import Catalogs
+from bot.storage.fleets import Fleets
+from bot.storage.installations import Installations
+from bot.storage.minted_tokens import MintedTokens
 from bot.storage.sqlite import SqliteDatabase
 from bot.storage.submissions import Submissions
 from tests.make import ACCOUNT, AUTHENTICITY, CHAIN, make_key
@@ -79,7 +86,10 @@ class Desk:
     submissions: Submissions
     approvals: Approvals
     catalogs: Catalogs
+    tokens: MintedTokens
+    installations: Installations
     database_path: Path
+    fleet: FleetParts
     clock: "Clock"
     key_ring: KeyRing
     web: SlackWeb
@@ -113,6 +123,8 @@ class Desk:
             want_snapshot=lambda *, tests=False: self.looks.append("tested" if tests else "listed"),
             clock=self.clock,
             visibility=Visibility(self.catalogs, self.clock),
+            fleet=self.fleet,
+            rotations=self.watch_rotations(gate),
         )
         self.tables = LiveTables(parts)
         app = build_bolt_app(routes_of(parts, self.tables), home)
@@ -120,6 +132,18 @@ class Desk:
             app, self.key_ring, ACCOUNT, self.clock, owner=Owner(self.web), fingerprint=AUTHENTICITY.fingerprint
         )
         self.door = HttpIngress(ingress, [SignatureVerifier(self.slack.config.signing_secret)])
+
+    def watch_rotations(self, gate: Gate) -> Rotations:
+        """Return what the stories know of the tokens that the bot makes."""
+        return Rotations(
+            gate=gate,
+            tokens=self.tokens,
+            installations=self.installations,
+            catalogs=self.catalogs,
+            lifetime=lambda _, now: now + timedelta(days=90),
+            terms=Terms(grace=timedelta(hours=1), quota=500),
+            clock=self.clock,
+        )
 
     async def know_catalogs(self, *more: str) -> None:
         """Give the bot the account's catalogs; `more` are further active ones."""
@@ -193,9 +217,13 @@ async def open_desk(database: SqliteDatabase, path: Path, clock: "Clock") -> Asy
         client.retry_handlers = []
         client.proxy = None
         slack_web = SlackWeb(client, clock)
+        submissions = Submissions(database, CHAIN)
         desk = Desk(
             slack=slack,
-            submissions=Submissions(database, CHAIN),
+            submissions=submissions,
+            fleet=make_fleet_parts(database, submissions, clock),
+            tokens=MintedTokens(database, submissions, ACCOUNT, clock),
+            installations=Installations(database, AUTHENTICITY, ACCOUNT, clock),
             approvals=Approvals(database),
             catalogs=Catalogs(database, ACCOUNT),
             database_path=path,
@@ -221,6 +249,19 @@ async def open_desk(database: SqliteDatabase, path: Path, clock: "Clock") -> Asy
             yield desk
             if desk.tables is not None:
                 await desk.tables.stop()
+
+
+def make_fleet_parts(database: SqliteDatabase, submissions: Submissions, clock: "Clock") -> FleetParts:
+    """Return what is needed to rotate many buckets; no minter has counted anything."""
+    tokens = MintedTokens(database, submissions, ACCOUNT, clock)
+    installations = Installations(database, AUTHENTICITY, ACCOUNT, clock)
+    return FleetParts(
+        fleets=Fleets(database, submissions, ACCOUNT, clock),
+        tokens=tokens,
+        room=FleetRoom(tokens, installations, DEFAULT_QUOTA, clock),
+        quota=DEFAULT_QUOTA,
+        grace=DEFAULT_GRACE,
+    )
 
 
 _TIMEOUT = aiohttp.ClientTimeout(total=TIMEOUT.total_seconds())

@@ -5,8 +5,7 @@ from datetime import timedelta
 from math import ceil
 from typing import Final
 
-HEADROOM: Final = 10
-"""So many of the account's tokens are left to everyone else: `bot.rotation.quota` keeps to it."""
+from bot.model.minted import HEADROOM
 
 REQUESTS_BY_BOT: Final = 6
 """Of one rotation, on the budget of the bot's own credentials: the last one when the earlier token is taken back."""

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
-from bot.model.catalog import BucketKey, Catalog, CredentialStatus, StoredCredential
+from bot.model.catalog import BucketKey, Catalog, CatalogStatus, CredentialStatus, StoredCredential
 from bot.model.timetable import RotationFailure
 
 
@@ -75,6 +75,21 @@ class KnownCatalogs:
         What depends on it asks `MintedTokens`, whose rows are signed.
         """
         return credential.token_id is not None and self._proven.get(credential.bucket) == credential.token_id
+
+    def holds(self, credential: StoredCredential) -> bool:
+        """Return whether its catalog is on, and its slot holds this credential and it works, as far as that is known.
+
+        One that was switched off, emptied or broken since is for a person to decide on.
+        """
+        if self.refreshed_at is None:
+            return True
+        catalog = self.catalog(credential.key)
+        return (
+            catalog is not None
+            and catalog.status is not CatalogStatus.INACTIVE
+            and catalog.credential_status is not CredentialStatus.INVALID
+            and credential.expires_in(catalog) is not None
+        )
 
     def ours(self) -> Iterator[StoredCredential]:
         """Yield the stored credentials that are ours."""

@@ -4,6 +4,7 @@ Deletes nothing: there is one way by which a token is taken back (`bot.rotation.
 """
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
@@ -14,10 +15,11 @@ from bot.cloudflare.answers import TokenStatus
 from bot.cloudflare.errors import CloudflareError
 from bot.cloudflare.minter import MintingClient
 from bot.cloudflare.minting_answers import ListedToken
-from bot.cloudflare.minting_errors import SecondInstallation
+from bot.cloudflare.minting_errors import SecondInstallation, TokenNotOurs
+from bot.metrics import CHANGED_BY_HAND, Metrics
 from bot.model.errors import BotError
 from bot.model.minted import OVER, REPLACEABLE, SETTLE_AFTER, MintedState, MintedToken, MintingLease
-from bot.model.token_name import Scope, TokenName
+from bot.model.token_name import TRIAL, Scope, TokenName
 from bot.rotation.quota import Quota
 from bot.rotation.take_back import as_found
 from bot.storage.installations import Installations
@@ -47,7 +49,9 @@ class Housekeeping:
         quota: Quota,
         scope: Scope,
         clock: Callable[[], datetime],
+        metrics: Metrics | None = None,
     ) -> None:
+        self._metrics = metrics or Metrics()
         self._cloudflare = cloudflare
         self._tokens = tokens
         self._installations = installations
@@ -107,9 +111,8 @@ class Housekeeping:
         asked_at = self._clock()
         found = await self._cloudflare.list_bots()
         mark = self._cloudflare.installation
-        self._tell_of_others(
-            {each.name.installation: each.name.bucket for each in found if not each.name.is_ours(mark)}
-        )
+        others = (each.name for each in found if each.name.installation not in (mark, TRIAL))
+        self._tell_of_others({name.installation: name.bucket for name in others})
         listed = {str(each.name): each for each in found if each.name.is_ours(mark)}
         known = {token.name: token for token in await self._tokens.all_left()}
         unknown = {token.name: token for token in await self._tokens.named(listed.keys() - known.keys())}
@@ -131,7 +134,8 @@ class Housekeeping:
         if seen is None and self._is_expired(token, asked_at):
             await self._tokens.change(token, replace(token, state=MintedState.DEAD), lease=lease)
         elif token.state in REPLACEABLE and asked_at - token.changed_at > SETTLE_AFTER:
-            await self._require_alive(lease, token, seen or await self._look_up(token))
+            with suppress(TokenNotOurs):  # somebody renamed it, and it works
+                await self._require_alive(lease, token, seen or await self._look_up(token))
 
     async def _look_up(self, token: MintedToken) -> ListedToken | None:
         """Ask for one that is not listed: pages shift while tokens are created and deleted."""
@@ -143,9 +147,11 @@ class Housekeeping:
         if seen is None:
             if token.state in _IN_USE:
                 _log.critical("token_revoked_by_hand", bucket=token.key.bucket, name=token.name, fix=_FIX)
+                self._metrics.count(CHANGED_BY_HAND, "deleted")
             await self._tokens.change(token, replace(token, state=MintedState.DEAD), lease=lease)
         elif seen.status is TokenStatus.DISABLED and token.trouble is None and token.state in _IN_USE:
             _log.critical("token_disabled_by_hand", bucket=token.key.bucket, name=token.name, fix=_FIX)
+            self._metrics.count(CHANGED_BY_HAND, "disabled")
             await self._tokens.change(token, replace(token, trouble=_DISABLED_BY_HAND), lease=lease)
 
     async def _take_up(self, lease: MintingLease, seen: ListedToken, known: MintedToken | None) -> None:

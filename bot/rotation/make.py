@@ -62,11 +62,11 @@ class Making:
         self._clock = clock
         self._tried = Memory[str, tuple[int, datetime]](clock)
 
-    def due_at(self, work: MintingWork) -> datetime | None:
+    def due_at(self, work: MintingWork, now: datetime) -> datetime | None:
         """Return when a token may be made for the one that waits; None if nobody does."""
         if work.waiting is None:
             return None
-        _, not_before = self._tried.get(work.waiting.submission.id) or (0, self._clock())
+        _, not_before = self._tried.get(work.waiting.submission.id) or (0, now)
         return not_before
 
     async def make(self, work: MintingWork, waiting: Pending) -> None:

@@ -143,7 +143,7 @@ class Minter:
             if token.state is MintedState.INTENDED and token.epoch != work.lease.epoch:
                 await self._lose(work, token)
                 return True
-        make_at = self._making.due_at(work)
+        make_at = self._making.due_at(work, now)
         if work.waiting is not None and make_at is not None and make_at <= now:
             await self._making.make(work, work.waiting)
             return True
@@ -159,8 +159,12 @@ class Minter:
         _log.warning("token_lost", bucket=token.key.bucket, name=token.name)
 
     def _next_at(self, work: MintingWork) -> datetime:
-        known = [self._making.due_at(work), *(each.due_at for each in work.tokens if self._taking_back.takes(each))]
-        return min([self._clock() + self._longest_sleep, *(at for at in known if at is not None)])
+        now = self._clock()
+        known = [
+            self._making.due_at(work, now),
+            *(each.due_at for each in work.tokens if self._taking_back.takes(each)),
+        ]
+        return min([now + self._longest_sleep, *(at for at in known if at is not None)])
 
     async def _sleep_until(self, at: datetime) -> None:
         wait = max((at - self._clock()).total_seconds(), 0)

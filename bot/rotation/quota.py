@@ -8,7 +8,7 @@ import structlog
 
 from bot.cloudflare.minter import MintingClient
 from bot.cloudflare.minting_errors import TokenQuotaReached
-from bot.model.fleet_sums import HEADROOM
+from bot.model.minted import HEADROOM
 from bot.storage.installations import Installations
 from bot.storage.minted_tokens import MintedTokens
 

@@ -3,6 +3,7 @@
 The slot cannot be read: that it works while a token is disabled is the only proof that it does not hold that token.
 """
 
+import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -92,8 +93,9 @@ class TakingBack:
     async def _postpone(self, lease: MintingLease, token: MintedToken, error: BotError) -> None:
         asked = error.retry_after if isinstance(error, CloudflareError) else None
         pause = asked or (AFTER_TROUBLE if error.retryable else AFTER_REFUSAL)
-        log = _log.info if error.retryable else _log.error
-        log("token_not_taken_back", bucket=token.key.bucket, name=token.name, error=str(error), step=token.state.value)
+        level = logging.INFO if error.retryable else logging.ERROR
+        known = {"bucket": token.key.bucket, "name": token.name, "step": token.state.value}
+        _log.log(level, "token_not_taken_back", error=str(error), **known)
         current = next((each for each in (await self._tokens.work(lease)).tokens if each.name == token.name), None)
         if current is not None:
             later = replace(current, due_at=self._clock() + pause, trouble=error.code)

@@ -27,7 +27,7 @@ from bot.cloudflare.minting_errors import (
 from bot.cloudflare.minting_policies import GROUPS
 from bot.model.catalog import BucketKey, CatalogStatus, CredentialStatus
 from bot.model.errors import BotError
-from bot.model.fleet_sums import HEADROOM
+from bot.model.minted import HEADROOM
 from bot.model.submission import TokenKind
 from bot.model.token_name import Scope, TokenName
 from bot.rotation.trial_questions import Questions, Stopped
@@ -74,6 +74,7 @@ class Trial:
         self._name = TokenName.new(minting.installation, key.bucket)
         self._id: str | None = None
         self._may_exist = False
+        self._was_seen = False
 
     async def walk(self) -> None:
         """Ask one question after the other, and report each answer; end at the first failure that hides the rest."""
@@ -98,15 +99,30 @@ class Trial:
     async def _clean_up_token(self) -> None:
         try:
             token_id = self._id or await self._ask.until(self._find_id)
-            if token_id is not None:
-                await self._ask.insist(lambda: self._minting.delete(token_id, self._name, _always))
+            is_deleted = token_id is not None and await self._delete_for_sure(token_id)
         except BotError as error:
             self._ask.tell_left_behind(self._name, self._expires_at, error)
             return
-        if token_id is None:
-            self._ask.tell_left_behind(self._name, self._expires_at, None)
-        else:
+        if is_deleted:
             self._ask.tell("cleaned up", f'the token "{self._name}" was deleted')
+        else:
+            self._ask.tell_left_behind(self._name, self._expires_at, None)
+
+    async def _delete_for_sure(self, token_id: str) -> bool:
+        """Delete it; if Cloudflare says that there is none, believe that only of one that it has shown before.
+
+        A token that is a moment old may not be there for every one of its servers.
+        """
+
+        async def delete() -> bool | None:
+            try:
+                is_deleted = await self._minting.delete(token_id, self._name, _always)
+            except CloudflareTrouble as error:
+                self._was_seen = self._was_seen or error.possibly_landed
+                raise
+            return is_deleted or self._was_seen or None
+
+        return await self._ask.until(delete) is not None
 
     async def _look_around(self) -> None:
         """Ask what can be asked before there is a token."""
@@ -288,7 +304,8 @@ class Trial:
         return not await self._reads(minted)
 
     async def _is_listed(self) -> bool:
-        return await self._minting.find(self._name) is not None
+        self._was_seen = self._was_seen or await self._minting.find(self._name) is not None
+        return self._was_seen
 
     async def _find_id(self) -> str | None:
         found = await self._minting.find(self._name)

@@ -27,7 +27,7 @@ _OTHER_SCOPE: Final = "try the other R2_CREDENTIAL_ROTATE_SCOPE"
 _SUPPORT: Final = "ask Cloudflare's support about the code and the Ray ID"
 _FIXES: Final[Mapping[type[BotError], str]] = {
     PermissionNotGrantable: (
-        f"enable R2 on the account, and have an administrator of it create the minting token; or {_OTHER_SCOPE}"
+        f"enable R2 on the account, and have a Super Administrator create the minting token; or {_OTHER_SCOPE}"
     ),
     MintingRefused: _SUPPORT,
     RevocationRefused: _SUPPORT,

@@ -48,6 +48,7 @@ class AccountToken:
     is_deleted: bool = False
     flaw: Flaw | None = None
     listed_from: datetime
+    there_from: datetime
     changes: list[tuple[datetime, str]]
 
     def state_known_at(self, now: datetime) -> str:
@@ -67,7 +68,8 @@ class AccountTokens:
     """The tokens; the public attributes may be read and changed at any time.
 
     `known_after` is how long a new or enabled token stays unusable, `unknown_after` how long a disabled or deleted one
-    stays usable, and `listed_after` how long a new one is missing in lists: in seconds, for the calls that follow.
+    stays usable, `listed_after` how long a new one is missing in lists, and `there_after` how long it cannot be got,
+    changed or deleted: in seconds, for the calls that follow.
     `flaws` are those of the tokens that are created next, None for a good one.
     """
 
@@ -76,7 +78,7 @@ class AccountTokens:
         self.tokens: dict[str, AccountToken] = {}
         self.quota = 500
         self.others = 0
-        self.known_after = self.unknown_after = self.listed_after = 0.0
+        self.known_after = self.unknown_after = self.listed_after = self.there_after = 0.0
         self.name_filter: NameFilter = "part"
         self.not_selectable: set[str] = set()
         self.missing: set[str] = set()
@@ -146,6 +148,7 @@ class AccountTokens:
             expires_on=expires_on,
             flaw=self.flaws.popleft() if self.flaws else None,
             listed_from=now + timedelta(seconds=self.listed_after),
+            there_from=now + timedelta(seconds=self.there_after),
             changes=[(now + timedelta(seconds=self.known_after), "active")],
         )
         self.tokens[token.id] = token
@@ -216,7 +219,8 @@ class AccountTokens:
 
     def _there(self, token_id: str) -> AccountToken | None:
         token = self.tokens.get(token_id)
-        return None if token is None or token.is_deleted else token
+        is_there = token is not None and not token.is_deleted and token.there_from <= self._clock()
+        return token if is_there else None
 
     def _select(self, name: str | None, *, is_expired_wanted: bool) -> list[AccountToken]:
         now = self._clock()

@@ -146,6 +146,7 @@ class FakeCloudflare:
         self.families: set[str] = set(FAMILIES)
         self.requests: list[ReceivedRequest] = []
         self.writes: list[Write] = []
+        self.on_request: Callable[[ReceivedRequest], None] = lambda _: None
         self.on_write: Callable[[], None] = lambda: None
         self.slow_delay = 3.0
         self.retry_after = 5
@@ -260,6 +261,7 @@ class FakeCloudflare:
     async def respond(self, received: ReceivedRequest) -> web.Response:
         """Answer a request that came over a socket, or in any other way; raises Dropped for no answer."""
         await self.land()
+        self.on_request(received)
         self.requests.append(received)
         ray = f"{0x5A4D << 48 | len(self.requests):016x}-BOX"
         allowance = self._count(received)

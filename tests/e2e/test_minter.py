@@ -6,8 +6,9 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,11 +18,17 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
+from bot.model.catalog import BucketKey
+from bot.model.origin import id_of_scheduled
+from bot.model.secret import Secret
+from bot.rotation.ask import new_rotation
 from bot.sandbox.cloudflare import FakeCloudflare
 from bot.sandbox.process import BotProcess, bot_environment, find_free_port
 from bot.sandbox.slack import FakeSlack
 from bot.sandbox.workspace import PATIENCE
 from bot.sealing.hpke import generate_private_key, load_private_keys, public_pem
+from bot.settings import DatabaseSettings
+from bot.storage.records import open_server
 from tests.postgres import execute
 from tests.process_memory import MemoryDoor, ProcessMemory
 
@@ -113,9 +120,11 @@ async def minting(
             bot = BotProcess(started, directory, output, "minter", stop_patience=PATIENCE)
             scene = Minting(slack=slack, cloudflare=cloudflare, directory=directory, environment=environment, bot=bot)
             scene.write_policy(POLICY)
-            yield scene
-            if bot.is_running:
-                await bot.stop()
+            try:
+                yield scene
+            finally:
+                if bot.is_running:
+                    await bot.stop()
 
 
 @pytest.fixture(scope="module")
@@ -244,9 +253,83 @@ async def test_a_policy_is_explained_by_those_who_may_ask_slack(mistaken: tuple[
     assert b"--policy asks Slack about the user, which a minter does not" in err
 
 
-async def test_a_minter_that_no_rule_gives_work_does_not_start(database: str, tmp_path: Path) -> None:
+@asynccontextmanager
+async def worker_beside(scene: Minting) -> AsyncIterator[BotProcess]:
+    """Run a worker on the same database, with what a worker has."""
+    directory = scene.directory / "worker"
+    directory.mkdir()
+    usual = bot_environment(scene.slack, scene.cloudflare, directory / "data", "socket", find_free_port())
+    needed = ("PATH", "PYTHONPATH", "SLACK_BOT_TOKEN", "CLOUDFLARE_API_TOKEN", "R2_CREDENTIAL_DATA_DIR")
+    shared = {name: value for name, value in scene.environment.items() if name not in OF_OTHERS}
+    environment = {
+        **{name: value for name, value in shared.items() if "MINTING" not in name and "PUBLIC" not in name},
+        **{name: usual[name] for name in (*needed, "R2_CREDENTIAL_HTTP_PORT")},
+        "R2_CREDENTIAL_METRICS_PORT": "off",
+        "R2_CREDENTIAL_SEALING_KEY": PRIVATE_KEY,
+    }
+    with (directory / "printed").open("ab") as output:
+        worker = BotProcess(environment, directory, output, "worker", stop_patience=PATIENCE)
+        await worker.start()
+        try:
+            assert await worker.wait_until_ready(), (directory / "printed").read_text()
+            yield worker
+        finally:
+            assert await worker.stop() == 0
+
+
+async def ask_for_rotation(scene: Minting, bucket: str) -> str:
+    """Record what a form or the schedule would, from a process of its own, and return its id."""
+    settings = DatabaseSettings.model_construct(
+        database_url=Secret(scene.environment["R2_CREDENTIAL_DATABASE_URL"]),
+        data_dir=scene.directory / "asking",
+        audit_keys=(Secret(scene.environment["R2_CREDENTIAL_AUDIT_KEY"]),),
+        slack_bot_token=None,
+    )
+    (scene.directory / "asking").mkdir()
+    async with AsyncExitStack() as stack:
+        records = await open_server(settings, stack)
+        asked = new_rotation(
+            submission_id=id_of_scheduled(bucket, 1),
+            key=BucketKey(account_id=scene.cloudflare.account_id, bucket=bucket),
+            team_id=scene.slack.config.team_id,
+            user_id="U0ADA0001",
+            channel_id="C0DATAPLT",
+            now=records.clock(),
+            ttl=timedelta(hours=1),
+        )
+        await records.submissions.add(asked)
+    return asked.id
+
+
+async def test_a_rotation_takes_a_worker_and_a_minter(postgres_url: str, tmp_path: Path) -> None:
+    """They meet in the database alone: the minter makes the token, the worker stores it, and neither does both."""
+    async with minting(postgres_url, tmp_path) as scene:
+        scene.cloudflare.add_bucket("lake")
+        await scene.start()
+        async with worker_beside(scene):
+            reference = await ask_for_rotation(scene, "lake")
+            message = await scene.slack.wait_for_message("C0DATAPLT", lambda message: "`lake`" in message.text)
+
+            [token] = scene.cloudflare.tokens.tokens.values()
+            stored = scene.cloudflare.stored_token("lake")
+
+        minting_token = f"Bearer {scene.cloudflare.minting_token}"
+        made = [each for each in scene.cloudflare.requests if each.headers["authorization"] == minting_token]
+        others = [each for each in scene.cloudflare.requests if each.headers["authorization"] != minting_token]
+        assert stored == token.value
+        assert reference.startswith("schedule.lake.")
+        assert token.name.split()[2] == "lake"
+        assert {each.path.partition("/tokens")[1] for each in made} == {"/tokens"}
+        assert [each.method for each in made if each.method != "GET"] == ["POST"]
+        assert {each.method for each in others if "/tokens" in each.path} == {"GET"}
+        assert token.value not in message.text
+        printed = scene.log() + (scene.directory / "worker" / "printed").read_text()
+        assert token.value not in printed
+
+
+async def test_a_minter_that_no_rule_gives_work_does_not_start(postgres_url: str, tmp_path: Path) -> None:
     """It says which verb is missing, and ends like for any setting that has to be fixed."""
-    async with minting(database, tmp_path) as scene:
+    async with minting(postgres_url, tmp_path) as scene:
         scene.write_policy(WITHOUT_ROTATE)
         await scene.bot.start()
         assert await scene.bot.wait() == 2
@@ -255,9 +338,9 @@ async def test_a_minter_that_no_rule_gives_work_does_not_start(database: str, tm
         assert scene.cloudflare.requests == []
 
 
-async def test_the_verb_can_be_taken_away_while_it_runs(database: str, tmp_path: Path) -> None:
+async def test_the_verb_can_be_taken_away_while_it_runs(postgres_url: str, tmp_path: Path) -> None:
     """SIGHUP is enough, and it goes on running: the verb may come back, and a start would need it."""
-    async with minting(database, tmp_path) as scene:
+    async with minting(postgres_url, tmp_path) as scene:
         await scene.start()
         scene.write_policy(WITHOUT_ROTATE)
         os.kill(scene.bot.pid, signal.SIGHUP)
@@ -269,9 +352,9 @@ async def test_the_verb_can_be_taken_away_while_it_runs(database: str, tmp_path:
         assert [line["rules"] for line in scene.lines("policy_loaded")] == [1, 1]
 
 
-async def test_a_token_that_cannot_mint_makes_it_not_ready(database: str, tmp_path: Path) -> None:
+async def test_a_token_that_cannot_mint_makes_it_not_ready(postgres_url: str, tmp_path: Path) -> None:
     """It has no other work. The log names the setting and the fix."""
-    async with minting(database, tmp_path) as scene:
+    async with minting(postgres_url, tmp_path) as scene:
         scene.cloudflare.minting_state = "disabled"
         await scene.bot.start()
         line = await scene.wait_for_line("minting_token_unusable")

@@ -136,7 +136,7 @@ class Process:
         )
         self.work = BucketWork(delivery, SlotTests(self.cloudflare, self.tokens, clock), rotates=lambda: True)
         quota = Quota(
-            most=500, cloudflare=self.minting, installations=self.installations, tokens=self.tokens, clock=clock
+            most=rig.quota, cloudflare=self.minting, installations=self.installations, tokens=self.tokens, clock=clock
         )
         self.house = Housekeeping(
             cloudflare=self.minting,
@@ -187,8 +187,14 @@ class Rig:
     """An account, a database and one process; others can be added."""
 
     def __init__(
-        self, database: Database, clock: Clock, fake: FakeCloudflare | None = None, chain: AuditChain = CHAIN
+        self,
+        database: Database,
+        clock: Clock,
+        fake: FakeCloudflare | None = None,
+        chain: AuditChain = CHAIN,
+        quota: int = 500,
     ) -> None:
+        self.quota = quota
         self.database = database
         self.clock = clock
         self.chain = chain

@@ -39,7 +39,7 @@ class Laboratory:
         self.server = FakeCloudflare(clock=self.clock, timer=self._timer)
         self.server.add_bucket("lake")
         self.found: list[Finding] = []
-        self.when_asked: Callable[[httpx.Request], None] = lambda _: None
+        self.when_asked: Callable[[httpx.Request], object] = lambda _: None
         transport = _Watched(self)
         url = "http://127.0.0.1:1/client/v4"
         self.minting = MintingClient(
@@ -396,6 +396,19 @@ async def test_a_token_that_cannot_be_deleted_is_named(fault: str) -> None:
     assert name in left.text
     assert "2026-11-24 09:30" in left.text
     assert "Account API Tokens" in left.fix
+
+
+async def test_a_token_that_is_not_there_yet_is_not_taken_for_gone() -> None:
+    """It is a moment old, and not every server of Cloudflare's has it when the trial is stopped."""
+    laboratory = Laboratory()
+    laboratory.server.tokens.there_after, laboratory.server.tokens.known_after = 50, 60
+    walk = asyncio.create_task(laboratory.trial.walk())
+    laboratory.when_asked = lambda _: walk.cancel() if laboratory.leftovers() else None
+    await asyncio.wait([walk])
+    laboratory.when_asked = lambda _: None
+    await laboratory.trial.clean_up()
+    assert laboratory.leftovers() == []
+    assert "was deleted" in _texts(laboratory, "cleaned up")
 
 
 async def test_somebody_deletes_the_token_meanwhile() -> None:

@@ -5,7 +5,8 @@ from typing import Final
 
 from bot.model.fleet import Fleet
 from bot.model.fleet_plan import FleetPlan, LeftOut
-from bot.model.fleet_sums import HEADROOM, REQUESTS_BY_BOT, REQUESTS_BY_MINTER, Sums
+from bot.model.fleet_sums import REQUESTS_BY_BOT, REQUESTS_BY_MINTER, Sums
+from bot.model.minted import HEADROOM
 from bot.slack.blocks import Json, actions, button, confirmation, date, escape, mention_user, section
 from bot.slack.messages.fleet_count import count_buckets, name_some
 

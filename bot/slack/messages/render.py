@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from bot.cloudflare.errors import DOCUMENTATION_URL, CatalogInactive, CatalogNotEnabled
-from bot.model.catalog import CredentialStatus, StoredCredential
+from bot.model.catalog import BucketKey, CredentialStatus, StoredCredential
 from bot.model.errors import CREATE_ANOTHER, ENABLE_CATALOG, AccessRefused, BotError, WhoActs, what_to_do
 from bot.model.submission import Check, State, Submission, Task
 from bot.slack.blocks import (
@@ -270,6 +270,11 @@ def _notice(emoji: str, text: str, credential: StoredCredential, placement: str)
         "text": f"{text} {placement}".rstrip(),
         "blocks": [section(f"{emoji} {text}"), *why, actions(store)],
     }
+
+
+def rotate_button(key: BucketKey, *, is_first: bool = False) -> Json:
+    """Return the button that opens the form of a rotation, filled in for a bucket."""
+    return button("Rotate", ROTATE, bucket_value(key), style="primary" if is_first else None)
 
 
 def ask_whom(contact: str) -> str:

@@ -26,7 +26,7 @@ from bot.slack.stories.fleet_plan import make_plan, may_rotate, work_out
 from bot.slack.stories.parts import FleetParts, Parts
 from bot.slack.stories.refusal import refuse_lookup
 from bot.slack.stories.tell import tell_presser
-from bot.slack.subcommands import COMMAND, ROTATE
+from bot.slack.subcommands import COMMAND
 from bot.storage.fleets import Started
 
 _ID: Final = re.compile(r"[a-z0-9]{10}")
@@ -60,11 +60,28 @@ class RotateMany:
     parts: Parts
 
     def register(self, routes: Routes) -> None:
-        """Take the buttons, and the command where no story of a single bucket takes it."""
-        routes.on_command(ROTATE, self.answer)
+        """Take the buttons; the command is taken by the story of a single bucket."""
         routes.on_press(START, self.start, in_view=False)
         routes.on_press(START_ALL, self.start, in_view=False)
         routes.on_press(STOP, self.stop, in_view=False)
+
+    async def answer_instead(self, command: Command) -> str | Json | None:
+        """Return what answers a command that is about many buckets, or comes while many are rotated; else None."""
+        wanted = Wanted.read(command.bucket)
+        if wanted.is_many:
+            return await self.answer(command)
+        return None if wanted.globs else await self._say_running(command)
+
+    async def _say_running(self, command: Command) -> str | None:
+        fleet = self.parts.fleet
+        if fleet is None:
+            return None
+        try:
+            (await self.parts.gate.permit(command.actor)).require(Verb.ROTATE, None, command.channel_id)
+            current = await fleet.fleets.current()
+        except BotError:
+            return None  # the form says why
+        return None if current is None else running_text(current)
 
     async def answer(self, command: Command) -> str | Json:
         """Return the sums of what was typed, or why there are none."""

@@ -1,6 +1,7 @@
 """Posting the final message: to the channel, by its response URL, or as a direct message; it is never lost."""
 
 import asyncio
+import re
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import closing, contextmanager
@@ -28,6 +29,7 @@ from bot.model.submission import (
     State,
     Submission,
 )
+from bot.policy.scheduled import Overdue
 from bot.sandbox.slack import FakeSlack
 from bot.sandbox.workspace import FakeSlackConfig, Message, dm_id
 from bot.sealing.hpke import RESPONSE_URL, TOKEN, KeyRing, SealingContext, generate_private_key, load_private_keys
@@ -529,6 +531,12 @@ LAKE = StoredCredential(
 Say = Callable[[Poster, StoredCredential], Awaitable[None]]
 NOTICES: dict[str, tuple[Say, str]] = {
     "a reminder": (lambda poster, credential: poster.remind_of_expiry(credential, NOW), "expires soon"),
+    "an overdue rotation": (
+        lambda poster, credential: poster.announce_overdue(
+            Overdue(credential=credential, since=NOW, failure=None), NOW
+        ),
+        "is overdue since",
+    ),
     "a broken credential": (lambda poster, credential: poster.announce_broken(credential), "no longer works"),
 }
 
@@ -540,7 +548,7 @@ async def test_a_notice_goes_where_the_result_went(scene: Scene, say: Say, words
     assert scene.places == [MEMBER]
     assert words in scene.messages[0].text
     assert f"<@{ADA}>" in scene.messages[0].text
-    assert "Store a new one" in scene.messages[0].shown_text
+    assert re.search("Store a new one|Paste a token instead", scene.messages[0].shown_text)
     assert scene.slack.problems == []
 
 
