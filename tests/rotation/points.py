@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from aiohttp import web
 from sqlalchemy import Connection
@@ -191,10 +191,18 @@ class PointedDatabase:
         return result
 
 
+class CheckedServer(Server, Protocol):
+    """Looks at a request as it passes its last fence: nobody can call it back, however long it stays on its way."""
+
+    async def check(self, received: ReceivedRequest) -> None:
+        """Note what is wrong with it."""
+        ...
+
+
 class PointedServer:
     """Cloudflare as one process reaches it: a point between the last fence and the wire, and one before the answer."""
 
-    def __init__(self, server: Server, points: Points) -> None:
+    def __init__(self, server: CheckedServer, points: Points) -> None:
         self._server = server
         self._points = points
 
@@ -206,6 +214,7 @@ class PointedServer:
         """Let the request go out, and its answer come back."""
         route = find_route(received.method, received.path)
         kind = "" if route is None else route.kind
+        await self._server.check(received)
         await self._points.reach(f"wire {kind}")
         try:
             return await self._server.respond(received)

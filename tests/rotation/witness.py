@@ -80,13 +80,18 @@ class Witness:
         """Return the time there."""
         return self.fake.now()
 
-    async def respond(self, received: ReceivedRequest) -> web.Response:
-        """Check a request, pass it on, and note what came of it."""
+    async def check(self, received: ReceivedRequest) -> None:
+        """Check a request that its sender can no longer stop."""
         route = find_route(received.method, received.path)
         assert route is not None
         await self.compare()
         for check in _CHECKS.get(route.kind, ()):
             check(self, route, received)
+
+    async def respond(self, received: ReceivedRequest) -> web.Response:
+        """Pass a request on, and note what came of it."""
+        route = find_route(received.method, received.path)
+        assert route is not None
         answer: web.Response | None = None
         try:
             answer = await self.fake.respond(received)
