@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from structlog.testing import capture_logs
 
+from bot.model.fleet_sums import HEADROOM
 from bot.model.origin import id_of_scheduled
 from bot.rotation.ask import new_rotation
 from bot.sandbox.tokens import Behaviour, make_token
@@ -196,6 +197,8 @@ class Rotating(RuleBasedStateMachine):
         """Let changes be known everywhere only after a while."""
         tokens = self._world.fake.tokens
         tokens.known_after, tokens.unknown_after, tokens.listed_after = known, unknown, listed
+        if listed:  # those that are not listed are not counted either: others' headroom is for that too
+            self._world.ours.witness.may_exceed = HEADROOM
 
     @rule(flaw=st.sampled_from(["useless", "refused", "invalid"]))
     def create_badly(self, flaw: Any) -> None:  # noqa: ANN401 - a literal

@@ -5,19 +5,24 @@ python -m tests.rotation.search EXAMPLES: exits with 1, and prints the history, 
 
 import shutil
 import sys
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any, TypeVar
 
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
+from sqlalchemy import Connection
 
 from bot.storage.database import Database
 from bot.storage.postgres import PostgresDatabase
 from bot.storage.sqlite import SqliteDatabase
+from bot.storage.trouble import Trouble
 from tests.postgres import delete_rows
 from tests.rotation.machine import Engine, Rotating
 
+T = TypeVar("T")
 _MEMORY = Path("/dev/shm")  # noqa: S108 - only its speed matters; the directory in it is our own
 
 
@@ -26,31 +31,55 @@ def make_directory() -> TemporaryDirectory[str]:
     return TemporaryDirectory(prefix="rotating-", dir=_MEMORY if _MEMORY.is_dir() else None)
 
 
+class Inline:
+    """A SQLite file whose transactions run at once, without the thread of the bot: handing them over takes long."""
+
+    def __init__(self, path: Path) -> None:
+        self._database = SqliteDatabase(path)
+        self._database.start()
+        self._database.stop()
+        assert self._database._engine is not None
+        self._connection = self._database._engine.connect()
+
+    @property
+    def trouble(self) -> Trouble:
+        """Why the latest failed call failed."""
+        return self._database.trouble
+
+    async def run(
+        self, work: Callable[[Connection], T], afterwards: Callable[[T, Any], Awaitable[None]] | None = None
+    ) -> T:
+        """Return the result of `work` once it is committed."""
+        assert afterwards is None
+        with self._connection.begin():
+            return work(self._connection)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._connection.close()
+
+
 class SqliteFiles:
     """Two files for each history, copied from one with tables; in memory where possible."""
 
     def __init__(self, directory: Path) -> None:
         self._template = directory / "template.sqlite"
         self._directory = directory / "history"
-        first = SqliteDatabase(self._template)
-        first.start()
-        first.stop()
-        self._open: list[SqliteDatabase] = []
+        Inline(self._template).close()
+        self._open: list[Inline] = []
 
     async def open(self, number: int) -> Database:
         """Start on a fresh copy."""
         self._directory.mkdir(exist_ok=True)
         path = self._directory / f"bot{number}.sqlite"
         shutil.copy(self._template, path)
-        database = SqliteDatabase(path)
-        database.start()
-        self._open.append(database)
-        return database
+        self._open.append(Inline(path))
+        return self._open[-1]
 
     async def close(self) -> None:
-        """Stop, and delete the copies."""
+        """Close the copies, and delete them."""
         for database in self._open:
-            database.stop()
+            database.close()
         self._open.clear()
         shutil.rmtree(self._directory)
 

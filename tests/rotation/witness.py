@@ -38,6 +38,9 @@ class Record:
     undone: int
 
 
+_RECORDS: Final = select(*(getattr(MINTED_TOKENS.c, name) for name in Record.__slots__))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
     """A request that reached Cloudflare; `result` is None if its answer was lost, or was a refusal."""
@@ -50,15 +53,10 @@ class Seen:
     result: Any = None
 
 
-async def read_records(database: Steady) -> dict[str, Record]:
+def read_records(connection: Connection) -> dict[str, Record]:
     """Return what is committed, by name."""
-    columns = [getattr(MINTED_TOKENS.c, name) for name in Record.__slots__]
-
-    def read(connection: Connection) -> dict[str, Record]:
-        rows = [row._mapping for row in connection.execute(select(*columns))]
-        return {row["name"]: Record(**{**row, "state": MintedState(row["state"])}) for row in rows}
-
-    return await database.run(read)
+    rows = [dict(row._mapping) for row in connection.execute(_RECORDS)]
+    return {row["name"]: Record(**row | {"state": MintedState(row["state"])}) for row in rows}
 
 
 @dataclass(slots=True)
@@ -84,8 +82,10 @@ class Witness:
         """Check a request that its sender can no longer stop."""
         route = find_route(received.method, received.path)
         assert route is not None
-        await self.compare()
-        for check in _CHECKS.get(route.kind, ()):
+        checks = _CHECKS.get(route.kind, ())
+        if checks:
+            self.compare(await self.database.run(read_records))
+        for check in checks:
             check(self, route, received)
 
     async def respond(self, received: ReceivedRequest) -> web.Response:
@@ -100,9 +100,9 @@ class Witness:
             self.seen.append(self._describe(route, received, answer))
             self.look_at_slots()
 
-    async def compare(self) -> None:
+    def compare(self, records: Mapping[str, Record]) -> None:
         """Look at what has changed in the records since, and at how many creates are unsettled."""
-        before, self.records = self.records, await read_records(self.database)
+        before, self.records = self.records, records
         for name, record in self.records.items():
             is_retired = name in before and before[name].state in REPLACEABLE and record.state in TAKEN_BACK
             if is_retired and (record.was_sent or self.has_landed(record.token_id)):
