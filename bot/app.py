@@ -124,7 +124,7 @@ async def _start(base: Base, settings: Settings, hang_up: asyncio.Event, stacks:
         await start_minter(base, tokens, stacks.deliveries)
         keep_watch(base, hang_up, stacks.deliveries)
         return answer_probes(base, stacks.answers)
-    fleets, role, side = fleets_of(base), settings.role, await open_slack_side(base, settings, stacks.modals)
+    fleets, role, side = fleets_of(base), settings.role, await open_slack_side(base, settings, tokens, stacks.modals)
     catalogs = (
         await start_worker(base, side, tokens, fleets, stacks.deliveries)
         if role.delivers

@@ -39,13 +39,17 @@ from bot.slack.memberships import MEMBERSHIP_LIFETIME, Memberships
 from bot.slack.messages import render
 from bot.slack.messages.redacted import RedactedResult
 from bot.slack.profiles import Profiles
+from bot.slack.prospect import Terms
 from bot.slack.response_url import SlackPost
+from bot.slack.rotations import Rotations
 from bot.slack.stories.live_table import LiveTables
 from bot.slack.stories.no_catalog import OPEN_ANYWAY
 from bot.slack.stories.parts import Parts
 from bot.slack.stories.visibility import Visibility
 from bot.storage.approvals import Approvals
 from bot.storage.catalogs import Catalogs
+from bot.storage.installations import Installations
+from bot.storage.minted_tokens import MintedTokens
 from bot.storage.sqlite import SqliteDatabase
 from bot.storage.submissions import Submissions
 from tests.make import ACCOUNT, AUTHENTICITY, CHAIN, make_key
@@ -79,6 +83,8 @@ class Desk:
     submissions: Submissions
     approvals: Approvals
     catalogs: Catalogs
+    tokens: MintedTokens
+    installations: Installations
     database_path: Path
     clock: "Clock"
     key_ring: KeyRing
@@ -113,6 +119,7 @@ class Desk:
             want_snapshot=lambda *, tests=False: self.looks.append("tested" if tests else "listed"),
             clock=self.clock,
             visibility=Visibility(self.catalogs, self.clock),
+            rotations=self.watch_rotations(gate),
         )
         self.tables = LiveTables(parts)
         app = build_bolt_app(routes_of(parts, self.tables), home)
@@ -120,6 +127,18 @@ class Desk:
             app, self.key_ring, ACCOUNT, self.clock, owner=Owner(self.web), fingerprint=AUTHENTICITY.fingerprint
         )
         self.door = HttpIngress(ingress, [SignatureVerifier(self.slack.config.signing_secret)])
+
+    def watch_rotations(self, gate: Gate) -> Rotations:
+        """Return what the stories know of the tokens that the bot makes."""
+        return Rotations(
+            gate=gate,
+            tokens=self.tokens,
+            installations=self.installations,
+            catalogs=self.catalogs,
+            lifetime=lambda _, now: now + timedelta(days=90),
+            terms=Terms(grace=timedelta(hours=1), quota=500),
+            clock=self.clock,
+        )
 
     async def know_catalogs(self, *more: str) -> None:
         """Give the bot the account's catalogs; `more` are further active ones."""
@@ -193,9 +212,12 @@ async def open_desk(database: SqliteDatabase, path: Path, clock: "Clock") -> Asy
         client.retry_handlers = []
         client.proxy = None
         slack_web = SlackWeb(client, clock)
+        submissions = Submissions(database, CHAIN)
         desk = Desk(
             slack=slack,
-            submissions=Submissions(database, CHAIN),
+            submissions=submissions,
+            tokens=MintedTokens(database, submissions, ACCOUNT, clock),
+            installations=Installations(database, AUTHENTICITY, ACCOUNT, clock),
             approvals=Approvals(database),
             catalogs=Catalogs(database, ACCOUNT),
             database_path=path,

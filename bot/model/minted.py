@@ -20,6 +20,9 @@ LOOK_AGAIN_AFTER: Final = timedelta(seconds=210)
 TEST_LIFETIME: Final = timedelta(minutes=5)
 """How long a test of the slot counts; a token that is deleted later needs another one."""
 
+PRESENT_FOR: Final = timedelta(minutes=5)
+"""A minter that was not seen for longer counts as stopped."""
+
 MOST_UNSETTLED: Final = 2
 """So many creates of a bucket may have an unknown outcome: each may have made a token."""
 

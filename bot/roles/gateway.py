@@ -23,8 +23,9 @@ from bot.slack.stories.history import History
 from bot.slack.stories.home import AppHome
 from bot.slack.stories.live_table import LiveTables
 from bot.slack.stories.masked_reason import MaskedReasons
-from bot.slack.stories.open_form import FormOpener
+from bot.slack.stories.open_form import StoreForm
 from bot.slack.stories.parts import FleetParts, Parts
+from bot.slack.stories.rotate import RotateCredential
 from bot.slack.stories.search import BucketSearch
 from bot.slack.stories.status import Status
 from bot.slack.stories.store import StoreCredential
@@ -58,13 +59,15 @@ async def start_gateway(
 
 def routes_of(parts: Parts, tables: LiveTables) -> Routes:
     """Return the routes of all stories."""
-    routes, opener = Routes(), FormOpener(parts)
-    StoreCredential(parts, opener, MaskedReasons(parts.clock)).register(routes)
+    routes, opener = Routes(), StoreForm(parts)
+    masked_reasons, rotate_many = MaskedReasons(parts.clock), RotateMany(parts)
+    StoreCredential(parts, opener, masked_reasons).register(routes)
+    RotateCredential(parts, masked_reasons, tables, rotate_many.answer).register(routes)
     BucketSearch(parts).register(routes)
     TryAgain(parts, opener).register(routes)
     EnableCatalog(parts).register(routes)
     DecideRequest(parts).register(routes)
-    RotateMany(parts).register(routes)
+    rotate_many.register(routes)
     Status(parts, tables).register(routes)
     History(parts).register(routes)
     AppHome(parts, tables).register(routes)
@@ -90,6 +93,7 @@ def _parts(base: Base, side: SlackSide, catalogs: Refresher, fleet: FleetParts) 
         want_snapshot=catalogs.want,
         clock=store.clock,
         visibility=Visibility(store.catalogs, store.clock),
+        rotations=side.rotations,
         may_enable=base.policy.offers_enabling,
         fleet=fleet,
     )

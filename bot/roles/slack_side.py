@@ -11,11 +11,13 @@ from bot.clients import open_slack
 from bot.metrics import ACCESS_REFUSED
 from bot.model.background import Background
 from bot.model.errors import DatabaseTrouble, RecordDamaged
+from bot.model.token_name import Scope
 from bot.operations.policy_source import name_policy
 from bot.operations.refused_attempts import RefusedAttempts
 from bot.policy.attempt import RefusedAttempt
 from bot.policy.gate import Gate
 from bot.roles.base import Base
+from bot.roles.minter import installations_of, lifetime_of
 from bot.settings import SlackSettings
 from bot.slack.api import SlackWeb
 from bot.slack.channels import Channels
@@ -25,9 +27,12 @@ from bot.slack.memberships import Memberships
 from bot.slack.messages.progress import ModalProgress
 from bot.slack.profiles import Profiles
 from bot.slack.progress_steps import steps_of
+from bot.slack.prospect import Terms
 from bot.slack.response_url import SlackPost
+from bot.slack.rotations import Rotations
 from bot.slack.startup import identify_home
 from bot.slack.traffic import SlackTraffic
+from bot.storage.minted_tokens import MintedTokens
 from bot.storage.opening import Store
 
 _MOST_MODALS: Final = 50
@@ -45,6 +50,7 @@ class SlackSide:
     traffic: SlackTraffic
     gate: Gate
     channels: Channels
+    rotations: Rotations
 
     @property
     def contact(self) -> str:
@@ -52,12 +58,14 @@ class SlackSide:
         return self.settings.contact or ""
 
 
-async def open_slack_side(base: Base, settings: SlackSettings, stack: AsyncExitStack) -> SlackSide:
+async def open_slack_side(
+    base: Base, settings: SlackSettings, tokens: MintedTokens, stack: AsyncExitStack
+) -> SlackSide:
     """Open the clients, learn who the bot is, and settle what the database holds; `stack` closes them."""
     base.conditions.wait_for("Slack")
     traffic = SlackTraffic(base.comparison, base.metrics)
     slack, patient_client, patient_http = await open_slack(settings, stack, traffic, base.metrics)
-    await _show_progress(base, slack, stack)
+    await _show_progress(base, slack, tokens, stack)
     memberships, profiles = Memberships(slack, base.store.clock), Profiles(slack, base.store.clock)
     gate = await _open_gate(base, slack, memberships, profiles)
     checks = [
@@ -74,10 +82,26 @@ async def open_slack_side(base: Base, settings: SlackSettings, stack: AsyncExitS
         traffic=traffic,
         gate=gate,
         channels=Channels(slack, gate.allows_channel, base.store.clock),
+        rotations=_rotations(base, gate, tokens),
     )
 
 
-async def _show_progress(base: Base, slack: SlackWeb, stack: AsyncExitStack) -> None:
+def _rotations(base: Base, gate: Gate, tokens: MintedTokens) -> Rotations:
+    """Return what people are told of the tokens that the bot makes, perhaps in another process."""
+    settings = base.settings
+    is_for_account = settings.rotate_scope is Scope.ACCOUNT
+    return Rotations(
+        gate=gate,
+        tokens=tokens,
+        installations=installations_of(base),
+        catalogs=base.store.catalogs,
+        lifetime=lifetime_of(base).expires_at,
+        terms=Terms(grace=settings.rotate_grace, quota=settings.rotate_quota, is_for_account=is_for_account),
+        clock=base.store.clock,
+    )
+
+
+async def _show_progress(base: Base, slack: SlackWeb, tokens: MintedTokens, stack: AsyncExitStack) -> None:
     """Show in the modals how submissions go on, those included that a restored database ends."""
     progress = ModalProgress(
         slack,
@@ -85,6 +109,7 @@ async def _show_progress(base: Base, slack: SlackWeb, stack: AsyncExitStack) -> 
         base.settings.contact or "",
         steps_of,
         may_enable=base.policy.offers_enabling,
+        find_predecessor=tokens.predecessor_of,
         right_of_way=base.right_of_way,
     )
     stack.push_async_callback(progress.drain)

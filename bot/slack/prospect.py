@@ -4,11 +4,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Final
 
 from bot.model.catalog import Catalog, CredentialStatus, StoredCredential
-from bot.model.minted import MintedState, MintedToken, Standing
+from bot.model.minted import PRESENT_FOR, MintedState, MintedToken, Standing
 
-_HELD: frozenset[MintedState] = frozenset({MintedState.SENT, MintedState.IN_SLOT, MintedState.PROVEN})
+_HELD: Final = frozenset({MintedState.SENT, MintedState.IN_SLOT, MintedState.PROVEN})
 
 
 class Present(StrEnum):
@@ -55,6 +56,19 @@ class Prospect:
     standing: Standing | None
     terms: Terms
     now: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Obstacle:
+    """What keeps everybody from rotating: no rule grants it, or else no process that makes tokens was seen lately."""
+
+    is_granted: bool = False
+    standing: Standing | None = None
+
+
+def is_present(standing: Standing | None, now: datetime) -> bool:
+    """Return whether a process that makes tokens was seen lately."""
+    return standing is not None and now - standing.seen_at < PRESENT_FOR
 
 
 def find_present(catalog: Catalog | None, stored: StoredCredential | None, tokens: Iterable[MintedToken]) -> Present:

@@ -6,9 +6,12 @@ from datetime import datetime
 from typing import Final
 
 from bot.model.catalog import Catalog
+from bot.model.errors import what_to_do
+from bot.slack.ages import ago
 from bot.slack.blocks import Json, context, date, escape, mention_user, plain, section
 from bot.slack.form import Filling, bucket_input, check_input, result_inputs
-from bot.slack.prospect import Present, Prospect
+from bot.slack.prospect import Obstacle, Present, Prospect
+from bot.slack.subcommands import COMMAND
 from bot.slack.token_advice import describe_lifetime
 
 CALLBACK_ID: Final = "rotate_credential"
@@ -21,9 +24,13 @@ SUBMIT: Final = "Look or rotate"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RotateRemarks:
-    """Small print in the form. `prospect` is None as long as no bucket is chosen. `known`: its catalog's state."""
+    """Small print in the form. `prospect` is None as long as no bucket is chosen. `known`: its catalog's state.
+
+    `problem` says why a rotation has to wait.
+    """
 
     prospect: Prospect | None = None
+    problem: str = ""
     known: Sequence[Json] = ()
     needs_reason: bool = False
     is_approved: bool = False
@@ -38,7 +45,6 @@ def build_rotate_form(
     remarks: RotateRemarks,
 ) -> Json:
     """Return the form as a view, with the same fields as the one that stores, but for the token."""
-    busy_until = remarks.prospect.busy_until if remarks.prospect else None
     return {
         "type": "modal",
         "callback_id": CALLBACK_ID,
@@ -49,7 +55,7 @@ def build_rotate_form(
         "blocks": [
             section("\n".join(f"\u2022 {line}" for line in say_what_happens(remarks.prospect))),
             bucket_input(BUCKET_ACTION, filling, catalogs),
-            *([section(f":hourglass: {say_busy(busy_until)}")] if busy_until else []),
+            *([section(f":hourglass: {remarks.problem}")] if remarks.problem else []),
             *remarks.known,
             *([context(_APPROVED)] if remarks.is_approved else []),
             *result_inputs(filling, offers_direct=offers_direct, needs_reason=remarks.needs_reason),
@@ -79,12 +85,27 @@ def say_busy(until: datetime) -> str:
     return f"The token before the present one is being revoked until {date(until)}. Rotate this bucket after that."
 
 
+def say_obstacle(obstacle: Obstacle, now: datetime, ask_whom: str) -> str:
+    """Return why nobody can rotate anything now, and what to do; `ask_whom` names who can change that."""
+    if not obstacle.is_granted:
+        cause, fix = _NO_RULE, _TURN_ON
+    elif obstacle.standing is None:
+        cause, fix = _NEVER_SEEN, _TURN_ON
+    else:
+        cause, fix = _LAST_SEEN.format(ago=ago(now - obstacle.standing.seen_at)), _START_IT
+    return what_to_do(cause, fix, _STORE_INSTEAD, ask_whom)
+
+
+_NO_RULE: Final = "The bot makes no tokens: no rule grants the verb `rotate`."
+_NEVER_SEEN: Final = "The bot makes no tokens: no process of it has the token for that."
+_LAST_SEEN: Final = "No token would be made: the process that makes them was last seen {ago}."
+_TURN_ON: Final = "The operator can turn rotation on (`docs/rotation.md`)."
+_START_IT: Final = "The operator has to start it again (`run --role minter`)."
+_STORE_INSTEAD: Final = f"Until then, store a token with `{COMMAND}`."
 _MADE_FOR_ANY: Final = "A token for the chosen bucket alone is made, valid for a limited time."
 _FOR_ACCOUNT: Final = "A token that reaches the data of all buckets of the account is made"
 _STORED: Final = "It is stored as the catalog's credential and tested. Nobody sees it."
-_PREVIOUS_OF_ANY: Final = (
-    "The one before it is revoked some time later if the bot made it; the bot touches no other one."
-)
+_PREVIOUS_OF_ANY: Final = "The one before it is revoked some time later if the bot made it; no other one is."
 _PREVIOUS: Final = {
     Present.NONE: "There is no credential at present, so nothing is replaced.",
     Present.OURS: "The present one, which the bot made, is revoked {grace} after the new one was tested and works.",

@@ -1,26 +1,20 @@
 """What Slack's side needs to know of the tokens that the bot makes. Reads the database, and asks Cloudflare nothing."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
 
 import structlog
 
 from bot.model.catalog import BucketKey
 from bot.model.errors import AccessRefused, BotError
-from bot.model.predecessor import Predecessor, find_predecessor
-from bot.model.submission import Submission, Task
 from bot.policy.gate import Gate
-from bot.policy.permit import Outlook, Permit
-from bot.policy.rules import Verb
-from bot.slack.prospect import Prospect, Terms, find_present
+from bot.policy.permit import NOWHERE, Outlook, Permit
+from bot.policy.rules import Verb, grants
+from bot.slack.prospect import Obstacle, Prospect, Terms, find_present, is_present
 from bot.storage.catalogs import Catalogs
 from bot.storage.installations import Installations
 from bot.storage.minted_tokens import MintedTokens
-
-NOWHERE: Final = Outlook(frozenset())
-"""The outlook of someone to whom no rotation is offered."""
 
 _log = structlog.get_logger()
 
@@ -37,20 +31,27 @@ class Rotations:
     installations: Installations
     catalogs: Catalogs
     lifetime: Callable[[BucketKey, datetime], datetime]
-    terms: Terms = field()
+    terms: Terms
     clock: Callable[[], datetime]
 
-    async def is_on(self) -> bool:
-        """Return whether a rule allows rotations, and a process that makes tokens was seen lately; never fails."""
+    async def find_obstacle(self) -> Obstacle | None:
+        """Return what keeps everybody from rotating anything; raises DatabaseTrouble."""
+        if not grants(self.gate.rules, Verb.ROTATE):
+            return Obstacle()
+        standing = await self.installations.standing()
+        return None if is_present(standing, self.clock()) else Obstacle(is_granted=True, standing=standing)
+
+    async def _is_on(self) -> bool:
+        """Return whether nothing keeps everybody from rotating; never fails."""
         try:
-            return self.gate.grants(Verb.ROTATE) and await self.installations.is_minter_present()
+            return await self.find_obstacle() is None
         except BotError as error:  # a table is shown without its buttons rather than not at all
             _log.warning("rotation_not_offered", error=error.code)
             return False
 
     async def offered_to(self, permit: Permit, channel_id: str | None) -> Outlook:
         """Return the buckets that this person may rotate there, now; never fails."""
-        if permit.refusal(Verb.ROTATE, None, channel_id) is not None or not await self.is_on():
+        if permit.refusal(Verb.ROTATE, None, channel_id) is not None or not await self._is_on():
             return NOWHERE
         return permit.outlook(Verb.ROTATE, channel_id=channel_id)
 
@@ -60,13 +61,7 @@ class Rotations:
             self.gate.require_of_anybody(Verb.ROTATE, key, channel_id)
         except AccessRefused:
             return False
-        return await self.is_on()
-
-    async def find_predecessor(self, submission: Submission) -> Predecessor | None:
-        """Return what becomes of the token that a rotation has replaced; raises DatabaseTrouble."""
-        if submission.task is not Task.ROTATE or not submission.is_ended:
-            return None
-        return find_predecessor(submission, await self.tokens.of_bucket_ever(submission.key))
+        return await self._is_on()
 
     async def prospect(self, key: BucketKey) -> Prospect:
         """Return what a rotation of this bucket would do; raises DatabaseTrouble, RecordForged."""

@@ -4,10 +4,12 @@ from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Final
 
+from bot.model.catalog import BucketKey
 from bot.model.submission import State, Submission, Task
-from bot.slack.blocks import Json, context, date, escape, section, verbatim
+from bot.slack.blocks import Json, actions, context, date, escape, section, verbatim
 from bot.slack.messages.outcome import TASK_WORDS, ProgressStep
 from bot.slack.messages.redacted import RedactedProgress, RedactedResult
+from bot.slack.messages.render import rotate_button
 from bot.slack.messages.requester import name_requester
 
 MOST_SHOWN: Final = 20
@@ -20,22 +22,25 @@ _UNDER_WAY: Final = ":hourglass_flowing_sand:"
 _Steps = Callable[[Task], tuple[ProgressStep, ...]]
 
 
-def history_message(
+def history_message(  # noqa: PLR0913 - the last two by name
     submissions: Iterable[Submission],
     bucket: str,
     now: datetime,
     steps_of: _Steps,
     *,
     broken: frozenset[str] = frozenset(),
+    rotatable: BucketKey | None = None,
 ) -> Json:
     """Return the answer, newest first; `steps_of` returns the lines of a task's progress.
 
-    `broken`: ids of submissions whose credential is in the slot and no longer works.
+    `broken`: ids of submissions whose credential is in the slot and no longer works. `rotatable`: the one bucket of
+    the list, if the reader can rotate it.
     """
     shown = list(submissions)[:MOST_SHOWN]
+    rotate = [actions(rotate_button(rotatable))] if rotatable else []
     if not shown:
         text = f"Nothing was submitted yet for {f'`{escape(bucket)}`' if bucket else 'any bucket that you may see'}."
-        return {"text": text, "blocks": [section(text)]}
+        return {"text": text, "blocks": [section(text), *rotate]}
     whose = f"for `{escape(bucket)}`" if bucket else "for all buckets that you may see"
     title = f"The last submissions {whose}, newest first"
     lines = [
@@ -43,7 +48,12 @@ def history_message(
     ]
     return {
         "text": f"{title}: {_say_newest(shown[0], broken)}",
-        "blocks": [section(f"*{title}*"), *(verbatim(line) for line in lines), context("Times are in your time zone.")],
+        "blocks": [
+            section(f"*{title}*"),
+            *(verbatim(line) for line in lines),
+            context("Times are in your time zone."),
+            *rotate,
+        ],
     }
 
 

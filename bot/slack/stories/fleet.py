@@ -26,7 +26,7 @@ from bot.slack.stories.fleet_plan import make_plan, may_rotate, work_out
 from bot.slack.stories.parts import FleetParts, Parts
 from bot.slack.stories.refusal import refuse_lookup
 from bot.slack.stories.tell import tell_presser
-from bot.slack.subcommands import COMMAND, ROTATE
+from bot.slack.subcommands import COMMAND
 from bot.storage.fleets import Started
 
 _ID: Final = re.compile(r"[a-z0-9]{10}")
@@ -55,13 +55,12 @@ _log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class RotateMany:
-    """What a single bucket's story passes on: a text that is no single name."""
+    """What a single bucket's story passes on to `answer`: a text that is no single name."""
 
     parts: Parts
 
     def register(self, routes: Routes) -> None:
-        """Take the buttons, and the command where no story of a single bucket takes it."""
-        routes.on_command(ROTATE, self.answer)
+        """Take the buttons."""
         routes.on_press(START, self.start, in_view=False)
         routes.on_press(START_ALL, self.start, in_view=False)
         routes.on_press(STOP, self.stop, in_view=False)

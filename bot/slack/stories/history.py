@@ -5,9 +5,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
+from bot.model.catalog import BucketKey
 from bot.model.errors import BotError, DatabaseTrouble, RecordDamaged
 from bot.model.submission import Submission
-from bot.policy.permit import Outlook
+from bot.policy.permit import Outlook, Permit
 from bot.policy.rules import Verb
 from bot.slack.blocks import Json
 from bot.slack.inbound.payloads import Command
@@ -40,9 +41,17 @@ class History:
             permit.require(Verb.HISTORY, parts.key(bucket) if bucket else None, command.channel_id)
             seen = await self._find_seen(permit.outlook(Verb.HISTORY, channel_id=command.channel_id), bucket)
             broken = await self._find_broken(seen)
+            rotatable = await self._find_rotatable(permit, command)
         except BotError as error:
             return refuse_lookup(error, command.actor, parts.contact)
-        return history_message(seen, bucket, parts.clock(), steps_of, broken=broken)
+        return history_message(seen, bucket, parts.clock(), steps_of, broken=broken, rotatable=rotatable)
+
+    async def _find_rotatable(self, permit: Permit, command: Command) -> BucketKey | None:
+        """Return the one bucket that was asked about, if a rotation of it is offered to this person."""
+        if not command.bucket:
+            return None
+        key, outlook = self.parts.key(command.bucket), await self.parts.rotations.offered_to(permit, command.channel_id)
+        return key if outlook.sees(key) else None
 
     async def _find_seen(self, outlook: Outlook, bucket: str) -> list[Submission]:
         """Return the last ones that this person may see.

@@ -29,17 +29,22 @@ _IN_THE_DASHBOARD: Final = (
 )
 
 
-def no_catalog_view(slot: Slot, place: str, permit: Permit) -> Json:
-    """Return the notice, with a button for those who may enable the catalog, or with where to enable it."""
+def no_catalog_view(slot: Slot, place: str, permit: Permit, action_ids: tuple[str, str]) -> Json:
+    """Return the notice, with a button for those who may enable the catalog, or with where to enable it.
+
+    `action_ids` are those of the buttons that replace the notice by the form that was asked for, as OPEN_ANYWAY and
+    USE_SIMILAR do.
+    """
+    open_anyway, use_similar = action_ids
     described, *enable = offer_enabling(slot, place, permit)
     return modal(
         _NOT_LISTED if slot.catalog is None else _SWITCHED_OFF,
         [
             described,
-            *_use_similar(slot, place),  # first: a typing error must not enable a catalog
+            *_use_similar(slot, place, use_similar),  # first: a typing error must not enable a catalog
             *enable,
             context(_JUST_ENABLED),
-            actions(button("Open the form anyway", OPEN_ANYWAY, place_value(slot.key, place))),
+            actions(button("Open the form anyway", open_anyway, place_value(slot.key, place))),
         ],
     )
 
@@ -63,7 +68,7 @@ def offer_enabling(slot: Slot, place: str, permit: Permit, *, in_form: bool = Fa
     return [section(describe_slot(slot)), actions(button("Enable the catalog", ENABLE, value, confirm=confirm))]
 
 
-def _use_similar(slot: Slot, place: str) -> list[Json]:
+def _use_similar(slot: Slot, place: str, action_id: str) -> list[Json]:
     """Return a row for each bucket that may be meant: a row cannot hold one action id twice."""
     meant = [replace(slot.key, bucket=bucket) for bucket in slot.similar]
-    return [actions(button(f"Use {key.bucket}", USE_SIMILAR, place_value(key, place))) for key in meant]
+    return [actions(button(f"Use {key.bucket}", action_id, place_value(key, place))) for key in meant]

@@ -13,6 +13,7 @@ from bot.rotation.fleet_room import FleetRoom
 from bot.slack.api import SlackWeb
 from bot.slack.channels import Channels
 from bot.slack.response_url import SlackPost
+from bot.slack.rotations import Rotations
 from bot.slack.stories.visibility import Visibility
 from bot.storage.approvals import Approvals
 from bot.storage.catalogs import Catalogs
@@ -60,6 +61,7 @@ class Parts:
     want_snapshot: WantSnapshot
     clock: Callable[[], datetime]
     visibility: Visibility
+    rotations: Rotations
     may_enable: MayEnable = nobody_may
     fleet: FleetParts | None = None
 

@@ -9,10 +9,11 @@ from typing import Final
 
 from bot.model.catalog import BucketKey, Catalog, CatalogStatus, CredentialStatus, StoredCredential
 from bot.model.similar_names import find_similar
+from bot.slack.ages import ago
 from bot.slack.blocks import did_you_mean, escape
 from bot.slack.stories.need import Need, Row
 from bot.slack.stories.parts import Parts
-from bot.slack.stories.table import CREDENTIAL_WORDS, ago, describe_origin
+from bot.slack.stories.table import CREDENTIAL_WORDS, describe_origin
 from bot.slack.stories.visible_catalogs import VisibleCatalogs
 
 _REPLACED: Final = {

@@ -12,6 +12,7 @@ import structlog
 from bot.model.catalog import BucketKey
 from bot.model.errors import AccessRefused, BucketNotInChannel, ChannelNotAllowed, DatabaseTrouble, RecordDamaged
 from bot.model.place import DIRECT
+from bot.model.predecessor import find_if_possible
 from bot.model.submission import NewSubmission, State, Submission, Task
 from bot.policy.permit import Permit
 from bot.policy.rules import Rule, Verb
@@ -71,18 +72,25 @@ class FormStory(ABC):
     def find_other_task(self, permit: Permit, submit: Submit) -> tuple[str, str] | None:
         """Return the field, and what it says, by which a task that is allowed can be chosen instead of this one."""
         del permit, submit
+        return None
 
-    async def answer_instead(self, submit: Submit) -> Json | None:
-        """Return the answer to a form without errors that is not recorded; raises DatabaseTrouble."""
+    async def answer_instead(self, submit: Submit, permit: Permit) -> Json | None:
+        """Return the answer to a form without errors that is not recorded; raises DatabaseTrouble, RecordDamaged."""
+        del submit, permit
+        return None
+
+    def is_mere_look(self, submit: Submit) -> bool:
+        """Return whether nothing is recorded, so that it needs no reason and no approval."""
         del submit
+        return False
 
     async def take(self, submit: Submit) -> Json:
         """Take a pressed Submit."""
         if not submit.view_id:  # it becomes the submission's id, which would not be unique
             return self._error(submit, _NO_VIEW)
         try:
-            errors = await self._check(submit)
-            instead = None if errors else await self.answer_instead(submit)
+            permit, errors = await self._check(submit)
+            instead = None if errors else await self.answer_instead(submit, permit)
         except AccessRefused as refusal:
             _log.warning("submission_refused", user=submit.actor.user_id, error=refusal.code)
             return await self._answer_refusal(submit, refusal)
@@ -92,8 +100,8 @@ class FormStory(ABC):
             return {"response_action": "errors", "errors": errors}
         return instead or await self._accept(submit)
 
-    async def _check(self, submit: Submit) -> dict[str, str]:
-        """Return what is wrong, by block id; raises AccessRefused, DatabaseTrouble."""
+    async def _check(self, submit: Submit) -> tuple[Permit, dict[str, str]]:
+        """Return what this person may do, and what is wrong, by block id; raises AccessRefused, DatabaseTrouble."""
         # Both may ask Slack: in sequence they could take longer than Slack waits for the answer.
         permit, channel_problem = await asyncio.gather(
             permit_in_form(self.parts, submit.actor, submit.form.nonce), self._examine(submit.form.channel_id)
@@ -101,8 +109,8 @@ class FormStory(ABC):
         errors = self._find_errors(submit, permit, channel_problem)
         if not errors:
             rule = permit.require(Verb.of_task(submit.form.task), self.key(submit), submit.form.channel_id)
-            errors = _find_nobody_asked(submit, rule)
-        return errors
+            errors = {} if self.is_mere_look(submit) else _find_nobody_asked(submit, rule)
+        return permit, errors
 
     async def _accept(self, submit: Submit) -> Json:
         """Record a valid submission, and return what the person sees."""
@@ -130,7 +138,9 @@ class FormStory(ABC):
         form, verb = submit.form, Verb.of_task(submit.form.task)
         key = self.key(submit)
         refused_at, refusal = self._find_field(permit, submit)
-        needs_reason = any(rule.require_reason for rule in permit.find_rules(verb, key, form.channel_id))
+        needs_reason = not self.is_mere_look(submit) and any(
+            rule.require_reason for rule in permit.find_rules(verb, key, form.channel_id)
+        )
         problems = {
             modal.BUCKET_BLOCK: modal.check_bucket(form.bucket),
             modal.CHANNEL_BLOCK: channel_problem,
@@ -204,6 +214,7 @@ class FormStory(ABC):
             steps=steps,
             contact=self.parts.contact,
             may_enable=self.parts.may_enable(submission.key, submission.channel_id),
+            predecessor=await find_if_possible(self.parts.rotations.tokens.predecessor_of, submission),
         )
 
     @staticmethod

@@ -2,21 +2,25 @@
 
 import re
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
-from enum import StrEnum
+from datetime import datetime
 from typing import Final, Self
 
 from bot.model.catalog import BucketKey, CatalogStatus, CredentialStatus
 from bot.model.similar_names import find_similar
+from bot.policy.permit import NOWHERE, Outlook
+from bot.slack.ages import Freshness, ago, describe_age
 from bot.slack.blocks import Json, actions, button, context, date, did_you_mean, escape, header, mention_user, section
 from bot.slack.button_values import bucket_value
 from bot.slack.messages.explanation import expiry
-from bot.slack.messages.render import TRY_AGAIN
+from bot.slack.messages.render import TRY_AGAIN, rotate_button
 from bot.slack.stories.need import Need, Row
 from bot.slack.stories.visible_catalogs import VisibleCatalogs
 
 STORE: Final = "store_credential"
 """The action id of the App Home's button, which opens an empty form."""
+
+ROTATE_ANY: Final = "rotate_any_credential"
+"""The same for the form of a rotation."""
 
 PREVIOUS_PAGE: Final = "previous_page"
 NEXT_PAGE: Final = "next_page"
@@ -48,22 +52,18 @@ class Look:
         return cls(page=int(match[1]), id=match[2]) if match else None
 
 
-class Freshness(StrEnum):
-    """How current a table is, and whether a newer one follows."""
-
-    FRESH = "fresh"
-    BEING_ASKED = "being_asked"
-    NOT_ANSWERED = "not_answered"
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """All that one person may see, as of `as_of` (None: Cloudflare was never asked)."""
+    """All that one person may see, as of `as_of` (None: Cloudflare was never asked).
+
+    `rotatable`: the buckets for which a rotation is offered to this person.
+    """
 
     seen: VisibleCatalogs
     as_of: datetime | None
     now: datetime
     freshness: Freshness
+    rotatable: Outlook = NOWHERE
 
 
 def status_message(table: Table, look: Look) -> Json:
@@ -82,7 +82,9 @@ def home_view(table: Table, look: Look) -> Json:
         "through this bot, and when it expires."
     )
     store = button("Store a credential", STORE, "store", style="primary")
-    blocks = [header("Catalog credentials"), section(introduction), actions(store), section(f"*{_summarize(table)}*")]
+    rotate = [button("Rotate a credential", ROTATE_ANY, "rotate")] if table.rotatable.lists else []
+    summary = section(f"*{_summarize(table)}*")
+    blocks = [header("Catalog credentials"), section(introduction), actions(store, *rotate), summary]
     return {"type": "home", "blocks": [*blocks, *_page(table, look), _age(table)]}
 
 
@@ -140,7 +142,7 @@ def _page(table: Table, look: Look) -> list[Json]:
     pages = max(1, -(-len(table.seen) // PAGE_ROWS))
     page = min(look.page, pages - 1)
     rows = table.seen.rows(page * PAGE_ROWS, (page + 1) * PAGE_ROWS)
-    blocks = [_row_block(row, table.now) for row in rows]
+    blocks = [_row_block(row, table) for row in rows]
     if pages == 1:
         return blocks
     turns = [
@@ -150,13 +152,18 @@ def _page(table: Table, look: Look) -> list[Json]:
     return [*blocks, context(f"Page {page + 1} of {pages}"), actions(*turns)]
 
 
-def _row_block(row: Row, now: datetime) -> Json:
+def _row_block(row: Row, table: Table) -> Json:
+    """Return a row. Slack takes one button in it: to rotate, where that is offered, needs nothing to be pasted."""
+    text = f"{_MARKS[row.need]} `{escape(row.catalog.bucket)}`: {_state(row)}\n{describe_origin(row, table.now)}"
     words = _STORE_WORDS.get(row.need)
+    if _is_rotatable(row, table):
+        return section(text) | {"accessory": rotate_button(row.catalog.key)}
     store = {"accessory": button(words, TRY_AGAIN, bucket_value(row.catalog.key))} if words else {}
-    return (
-        section(f"{_MARKS[row.need]} `{escape(row.catalog.bucket)}`: {_state(row)}\n{describe_origin(row, now)}")
-        | store
-    )
+    return section(text) | store
+
+
+def _is_rotatable(row: Row, table: Table) -> bool:
+    return row.need is not Need.SWITCHED_OFF and table.rotatable.sees(row.catalog.key)
 
 
 def _state(row: Row) -> str:
@@ -217,7 +224,10 @@ def _describe_one(table: Table, key: BucketKey) -> Json:
         "blocks": [
             section(f"{_MARKS[row.need]} {lines[0]}\n{lines[1]}"),
             _age(table),
-            actions(button(words, TRY_AGAIN, bucket_value(key))),
+            actions(
+                *([rotate_button(key)] if _is_rotatable(row, table) else []),
+                button(words, TRY_AGAIN, bucket_value(key)),
+            ),
         ],
     }
 
@@ -227,19 +237,4 @@ def _age(table: Table) -> Json:
 
 
 def _describe_age(table: Table) -> str:
-    age = f"As reported by Cloudflare {ago(table.now - table.as_of)}." if table.as_of else ""
-    follow = {
-        Freshness.FRESH: "",
-        Freshness.BEING_ASKED: "Cloudflare is being asked again; this updates when it has answered.",
-        Freshness.NOT_ANSWERED: "Not everything could be refreshed from Cloudflare just now.",
-    }[table.freshness]
-    return " ".join(filter(None, [age, follow])) or "Ask again in a minute."
-
-
-def ago(age: timedelta) -> str:
-    """Return an age in its largest unit."""
-    for unit, name in ((timedelta(days=1), "day"), (timedelta(hours=1), "hour"), (timedelta(minutes=1), "minute")):
-        if age >= unit:
-            count = age // unit
-            return f"{count} {name}{'s' if count > 1 else ''} ago"
-    return "less than a minute ago"
+    return describe_age(table.as_of, table.now, table.freshness)

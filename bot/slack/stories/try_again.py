@@ -1,90 +1,29 @@
-"""The buttons that open the form: "Try again" of a result, "Store a new one" of a table or notice, the App Home's.
+"""The buttons that open the form that stores: "Try again" of a result, "Store a new one" of a table, the App Home's.
 
 Also handles changes in an open view: the form replacing a notice, and another bucket chosen in the form.
 """
 
 from dataclasses import dataclass
-from typing import Final
 
-from bot.cloudflare.errors import CatalogRefusal
-from bot.model.errors import DatabaseTrouble, RecordDamaged, leaves
-from bot.model.place import DIRECT, is_channel_id
-from bot.model.submission import State, Submission, Task
 from bot.slack import form as modal
-from bot.slack.button_values import read_bucket_value, read_place_value
-from bot.slack.form import Filling
-from bot.slack.inbound.payloads import Press
 from bot.slack.inbound.routes import Routes
 from bot.slack.messages import render
+from bot.slack.stories.filled_in import FilledIn
 from bot.slack.stories.no_catalog import OPEN_ANYWAY, USE_SIMILAR
 from bot.slack.stories.open_form import FormOpener
 from bot.slack.stories.parts import Parts
 from bot.slack.stories.table import STORE
-from bot.slack.stories.tell import tell_presser
-
-_WITHOUT_CATALOG: Final = frozenset(leaf.code for leaf in leaves(CatalogRefusal))
 
 
 @dataclass(frozen=True, slots=True)
 class TryAgain:
-    """Anyone can see the buttons, so each press is checked again."""
+    """Each press is checked again."""
 
     parts: Parts
     opener: FormOpener
 
     def register(self, routes: Routes) -> None:
         """Take the buttons, and the choice of a bucket."""
-        routes.on_press(render.TRY_AGAIN, self.open_filled_in)
-        routes.on_press(STORE, self.open_empty)
-        for action_id in (OPEN_ANYWAY, USE_SIMILAR):
-            routes.on_press(action_id, self.open_anyway, in_view=True)
+        buttons = FilledIn(self.parts, self.opener)
+        buttons.register(routes, filled_in=render.TRY_AGAIN, empty=STORE, in_place=(OPEN_ANYWAY, USE_SIMILAR))
         routes.on_choice(modal.BUCKET_ACTION, self.opener.show_choice)
-
-    async def open_filled_in(self, press: Press) -> None:
-        """Open the form, prefilled from the button's submission or bucket with everything but the token."""
-        key = read_bucket_value(press.value, self.parts.account_id)
-        try:
-            known = None if key else await self.parts.submissions.find(press.value)
-        except (DatabaseTrouble, RecordDamaged) as error:
-            await tell_presser(self.parts.web, press, render.refusal(error, contact=self.parts.contact))
-            return
-        filling = _fill_in(known) if known else Filling(key=key, channel_id=self.opener.place_of(press))
-        await self._open(press, filling)
-
-    async def open_empty(self, press: Press) -> None:
-        """Open the empty form from the App Home, which is in no channel."""
-        await self._open(press, Filling(channel_id=self.opener.place_of(press)))
-
-    async def open_anyway(self, press: Press) -> None:
-        """Replace the notice of a missing catalog by the form, for that bucket or the one that was meant."""
-        wanted = read_place_value(press.value, self.parts.account_id)
-        if wanted is None:
-            return
-        key, place = wanted
-        problem = await self.opener.open_in_place(press.actor, press.view_id, Filling(key=key, channel_id=place))
-        if problem:
-            await tell_presser(self.parts.web, press, problem)
-
-    async def _open(self, press: Press, filling: Filling) -> None:
-        """Check the channel of the result, which may differ from where the button is: the bot may not post there.
-
-        A direct message with the bot is in no channel, like the App Home.
-        """
-        asked_in = filling.channel_id if is_channel_id(filling.channel_id) else press.channel_id
-        in_channel = asked_in if asked_in and is_channel_id(asked_in) else None
-        problem = await self.opener.open(press.actor, press.trigger_id, filling, in_channel, in_modal=press.is_in_modal)
-        if problem:
-            await tell_presser(self.parts.web, press, problem)
-
-
-def _fill_in(known: Submission) -> Filling:
-    """Prefill from a submission. If it failed because of its token, its catalog exists, even if not listed yet."""
-    channel_id = known.channel_id if is_channel_id(known.channel_id) else DIRECT
-    check_again = known.task is Task.CHECK and known.state is not State.CHECKED
-    return Filling(
-        key=known.key,
-        channel_id=channel_id,
-        reason=known.reason,
-        check_only=check_again,
-        knows_better=known.error_code not in _WITHOUT_CATALOG,
-    )

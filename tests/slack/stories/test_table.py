@@ -12,6 +12,7 @@ from bot.model.catalog import Catalog, CatalogStatus, CredentialStatus, StoredCr
 from bot.model.known_catalogs import KnownCatalogs
 from bot.sandbox.block_rules import message_problems
 from bot.sandbox.blocks import texts_of
+from bot.slack.ages import Freshness
 from bot.slack.blocks import Json
 from bot.slack.messages.render import TRY_AGAIN
 from bot.slack.stories.need import Row
@@ -20,7 +21,6 @@ from bot.slack.stories.table import (
     PAGE_ROWS,
     PREVIOUS_PAGE,
     STORE,
-    Freshness,
     Look,
     Table,
     home_view,
