@@ -61,7 +61,7 @@ class Person:
 
     async def _submit(self, command: str, fields: dict[str, str]) -> str:
         """Return the reference of what was taken; opens another form when this one is refused or unknown."""
-        slack, done = self._world.slack, self._world.done
+        slack = self._world.slack
         while True:
             if slack.modal(self._user) is not None:
                 await slack.close(self._user, whole_stack=True)
@@ -72,16 +72,23 @@ class Person:
                 continue
             for name, value in fields.items():
                 await slack.fill(self._user, name, value)
-            view_id = modal.id
-            while True:
-                done["presses"] += 1
-                answer = await slack.submit(self._user)
-                if answer.kind == "updated":
-                    if "Nothing was sent" not in str(answer.view):
-                        return view_id
-                    break
-                if answer.kind == "errors":
-                    done["presses refused in the form"] += 1
-                    break
-                await asyncio.sleep(_AFTER_REFUSAL)
+            if await self._press(modal.id):
+                return modal.id
+            await asyncio.sleep(_AFTER_REFUSAL)
+
+    async def _press(self, view_id: str) -> bool:
+        """Press Submit until the bot answers; return whether it was taken. Pressing again is safe."""
+        slack, done = self._world.slack, self._world.done
+        while True:
+            done["presses"] += 1
+            answer = await slack.submit(self._user)
+            view = answer.view
+            if answer.kind == "updated":
+                is_taken = view is not None and view.id == view_id and not view.has_submit
+                is_unknown = "Nothing was sent" in str(view) or "No token was made" in str(view)
+                done["presses refused"] += not is_taken or is_unknown
+                return is_taken and not is_unknown
+            if answer.kind == "errors" and "Press" not in str(answer.errors):
+                done["presses refused"] += 1
+                return False
             await asyncio.sleep(_AFTER_REFUSAL)
