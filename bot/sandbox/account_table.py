@@ -70,7 +70,7 @@ class AccountTable:
     def _row(self, token: AccountToken, slots: list[str], replaced_at: datetime | None) -> PanelAccountToken:
         group, title, detail = self._name(token)
         status = self._status(token)
-        note, until = self._next(token, status, replaced_at if not slots else None)
+        note, follows, until = self._next(token, status, replaced_at if not slots else None)
         return PanelAccountToken(
             id=token.id,
             group=DELETED if token.is_deleted else group,
@@ -80,6 +80,7 @@ class AccountTable:
             slots=tuple(slots),
             expires_at=token.expires_on,
             note=note,
+            next=follows,
             until=until,
             presses=tuple(self._presses(token)),
         )
@@ -101,18 +102,17 @@ class AccountTable:
             return "not known yet"
         return "expired" if token.is_expired(self.cloudflare.now()) else token.status
 
-    def _next(self, token: AccountToken, status: str, replaced_at: datetime | None) -> tuple[str, datetime | None]:
-        """Return what comes next, and when at the earliest."""
-        known_from = token.changes[-1][0]
+    def _next(self, token: AccountToken, status: str, replaced_at: datetime | None) -> tuple[str, str, datetime | None]:
+        """Return a remark, what follows, and when at the earliest."""
         if token.id in self._by_hand:
-            return "changed by hand", None
-        if status == "not known yet":
-            return "Cloudflare knows it", None if token.flaw == "unknown" else known_from
+            return "changed by hand", "", None
+        if status == "not known yet" and token.flaw != "unknown":
+            return "", "known", token.changes[-1][0]
         if status == "disabled":
-            return "tested without it, then deleted", token.changed_at + PROBE_AFTER
+            return "", "slot tested without it, then deleted", token.changed_at + PROBE_AFTER
         if status == "active" and replaced_at is not None:
-            return "replaced; disabled", replaced_at + self.grace
-        return "", None
+            return "replaced", "disabled", replaced_at + self.grace
+        return "", "", None
 
     def _presses(self, token: AccountToken) -> Iterator[tuple[str, str]]:
         if token.is_deleted or token.id in self._others:

@@ -37,7 +37,8 @@ class PanelSlot:
 class PanelAccountToken:
     """An API token of the account. `title` and `detail` are its name, in parts; a name without parts is all title.
 
-    `note` says what comes next, and `until` when. `presses` are the buttons, each with what is sent when it is pressed.
+    `next` says what follows, `until` when at the earliest. `presses` are the buttons, each with what is sent when it is
+    pressed.
     """
 
     id: str
@@ -48,6 +49,7 @@ class PanelAccountToken:
     slots: tuple[str, ...] = ()
     expires_at: datetime | None = None
     note: str = ""
+    next: str = ""
     until: datetime | None = None
     presses: tuple[tuple[str, str], ...] = ()
 

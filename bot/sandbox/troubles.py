@@ -98,7 +98,11 @@ class Troubles:
         tokens = self._cloudflare.tokens
         flaws: tuple[tuple[Flaw, str, str], ...] = (
             ("unknown", "Never known", "Cloudflare never gets to know the next token: the bot waits three minutes."),
-            ("useless", "Useless", "The next token opens no catalog, as for a bucket in another jurisdiction."),
+            (
+                "useless",
+                "Useless",
+                "The next token opens no catalog, as in another jurisdiction: the bot waits three minutes.",
+            ),
             ("refused", "Refused by the catalog", "Code 30004 when the next token is stored."),
             ("invalid", "Made, stored, then invalid", "The next token is stored, but does not work there."),
         )
@@ -123,7 +127,8 @@ class Troubles:
             id="no-test",
             step=USING,
             label="No test offered",
-            explanation="Cloudflare does not say whether a stored credential works: then no token is taken back.",
+            explanation="Cloudflare does not say whether a stored credential works, so no token is taken back. "
+            "The bot believes that for an hour, also after this is off.",
             switch=Lasting(
                 lambda on: setattr(self._cloudflare, "offers_status", not on),
                 lambda: not self._cloudflare.offers_status,

@@ -41,8 +41,8 @@ def newest(table: AccountTable) -> PanelAccountToken:
 
 
 def facts(row: PanelAccountToken) -> tuple[str, tuple[str, ...], str, datetime | None]:
-    """Return what a row says of the state of its token."""
-    return row.status, row.slots, row.note, row.until
+    """Return what a row says of the state of its token, and what follows when."""
+    return row.status, row.slots, f"{row.note} {row.next}".strip(), row.until
 
 
 def test_the_page_knows_how_long_the_bot_waits() -> None:
@@ -58,17 +58,17 @@ async def test_a_token_is_followed_from_its_creation_to_its_end(
     assert await account.create("lake") is None
     row = newest(table)
     assert (row.group, row.title, row.detail) == (f"Made by this bot: {INSTALLATION} …", "lake", "9k2m4p7q1x")
-    assert facts(row) == ("not known yet", (), "Cloudflare knows it", clock() + timedelta(seconds=2))
+    assert facts(row) == ("not known yet", (), "known", clock() + timedelta(seconds=2))
     clock.advance(timedelta(seconds=2))
     assert facts(newest(table)) == ("active", (), "", None)
     assert await account.store("lake") is None
     assert facts(newest(table)) == ("active", ("lake",), "", None)
 
     server.write_by_hand("lake", "of somebody else")
-    assert facts(newest(table)) == ("active", (), "replaced; disabled", clock() + GRACE)
+    assert facts(newest(table)) == ("active", (), "replaced disabled", clock() + GRACE)
     clock.advance(GRACE)
     assert await account.disable() is None
-    assert facts(newest(table)) == ("disabled", (), "tested without it, then deleted", clock() + PROBE_AFTER)
+    assert facts(newest(table)) == ("disabled", (), "slot tested without it, then deleted", clock() + PROBE_AFTER)
     server.tokens.delete_by_hand(newest(table).id)
     assert (newest(table).group, *facts(newest(table))) == (DELETED, "deleted", (), "", None)
     assert newest(table).presses == ()
@@ -118,7 +118,7 @@ async def test_a_token_that_is_never_known_has_no_end_of_waiting(server: FakeClo
     """The page promises nothing."""
     server.tokens.flaws.append("unknown")
     assert await Account(server).create("lake") is None
-    assert facts(newest(table)) == ("not known yet", (), "Cloudflare knows it", None)
+    assert facts(newest(table)) == ("not known yet", (), "", None)
 
 
 @pytest.mark.parametrize(("verb", "token_id"), [("disable", "nothing"), ("shred", None)])

@@ -427,7 +427,8 @@ def account_panel(*, is_on: bool = False, status: str = "active") -> PanelData:
         title="logs",
         detail="9k2m",
         status=status,
-        note="replaced; disabled",
+        note="replaced",
+        next="disabled",
         until=until,
         presses=(("Disable", "token disable one"),),
     )
@@ -448,7 +449,7 @@ async def test_the_panel_shows_the_tokens_of_the_account_and_its_switches(browse
         at = page.get_by_test_id
         await expect(at("part-account")).to_contain_text(re.compile(r"account\s*2.*Wait a minute", re.DOTALL))
         await expect(at("part-account")).to_contain_text("Made by the botlogs9k2m")
-        await expect(at("account-token-one")).to_contain_text(re.compile(r"replaced; disabled in \d+ s"))
+        await expect(at("account-token-one")).to_contain_text(re.compile(r"replaced\s*disabled in \d+ s"))
         await expect(at("account-token-two")).not_to_contain_text("in no slot")
         await at("by-hand-one").select_option(label="Disable")
         await expect(at("part-slots")).to_be_hidden()

@@ -70,11 +70,11 @@ export function showPasteButtons(isPossible) {
   for (const button of document.querySelectorAll(".paste")) button.hidden = !isPossible;
 }
 
-// Says how long it is until something happens; when it is over, the bot does it soon.
+// Says how long it is until something happens. When it is over nothing is promised: the bot may be kept from it.
 function tick(place) {
   for (const one of place.querySelectorAll("[data-until]")) {
     const seconds = Math.ceil((Date.parse(one.dataset.until) - Date.now()) / 1000);
-    one.textContent = seconds > 0 ? ` in ${seconds} s` : " any moment";
+    one.textContent = seconds > 0 ? `${one.dataset.next} in ${seconds} s` : "";
   }
 }
 
@@ -98,21 +98,22 @@ function slot(one) {
 }
 
 function accountToken(one, press) {
-  const isIdle = one.presses.length > 0 && one.status === "active" && !one.slots.length && !one.note;
+  const isIdle = one.presses.length > 0 && one.status === "active" && !one.slots.length && !one.note && !one.until;
   const facts = [one.expires_at && `expires ${new Date(one.expires_at).toLocaleDateString(undefined, { dateStyle: "medium" })}`, isIdle && "in no slot"];
   return el("li", { class: `account-token ${slug(one.status)}`, testid: `account-token-${one.id}`, title: one.id },
-    el("div", { class: "row-head" }, el("strong", {}, one.title), one.detail && el("code", {}, one.detail),
-      state(one.status, one.status), one.slots.map((bucket) => state("in-slot", one.title === bucket ? "in its slot" : `in the slot of ${bucket}`))),
-    el("div", { class: "row-facts" }, el("span", {}, facts.filter(Boolean).join(" · ")),
-      one.note && el("span", { class: "note" }, one.note, one.until && el("time", { datetime: one.until, "data-until": one.until })),
-      one.presses.length > 0 && byHand(one, press)));
+    el("div", { class: "row-head" }, el("strong", {}, one.title),
+      state(one.status, one.status), one.slots.map((bucket) => state("in-slot", one.title === bucket ? "in its slot" : `in the slot of ${bucket}`)),
+      one.presses.length > 0 && byHand(one, press)),
+    el("div", { class: "row-facts" }, one.detail && el("code", {}, one.detail), el("span", {}, facts.filter(Boolean).join(" · ")),
+      one.note && el("span", { class: "note" }, one.note),
+      one.until && el("time", { class: "note", datetime: one.until, "data-until": one.until, "data-next": one.next })));
 }
 
-// What somebody could do in Cloudflare's dashboard.
+// What somebody could do in Cloudflare's dashboard: it takes little room, since there may be forty.
 function byHand(one, press) {
   const name = [one.title, one.detail].filter(Boolean).join(" ");
-  return el("select", { "aria-label": `By hand, with the token ${name}`, testid: `by-hand-${one.id}`, onchange: (event) => press(event.target.value) },
-    el("option", { value: "", selected: true }, "By hand…"), one.presses.map(([label, value]) => el("option", { value }, label)));
+  return el("select", { "aria-label": `By hand, with the token ${name}`, title: "By hand, as in the dashboard", testid: `by-hand-${one.id}`, onchange: (event) => press(event.target.value) },
+    el("option", { value: "", selected: true }, "⋯"), one.presses.map(([label, value]) => el("option", { value }, label)));
 }
 
 function troubleSwitch(one, press) {
