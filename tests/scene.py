@@ -14,7 +14,7 @@ from bot.sandbox.run import furnish
 from bot.sandbox.slack import FakeSlack
 from bot.sandbox.tokens import READY_MADE_TOKENS
 from bot.sandbox.workspace import PATIENCE, FakeSlackConfig, Message, User, UserGroup
-from bot.slack.stories.no_catalog import OPEN_ANYWAY
+from bot.slack.stories import no_catalog, rotate
 
 ADA = "U0ADA0001"
 GRACE = "U0GRACE01"
@@ -89,8 +89,9 @@ class Scene:
     async def pass_notice(self, user: str) -> None:
         """Open the form anyway if the list does not have the catalog yet, as with a bucket that was just added."""
         view = await self.slack.wait_for_view(user)
-        if OPEN_ANYWAY in {each.get("action_id") for block in view.blocks for each in block.get("elements", [])}:
-            await self.slack.click(user, view, OPEN_ANYWAY)
+        there = {each.get("action_id") for block in view.blocks for each in block.get("elements", [])}
+        for action_id in there & {no_catalog.OPEN_ANYWAY, rotate.OPEN_ANYWAY}:
+            await self.slack.click(user, view, action_id)
             await self.slack.wait_for_view(user, lambda view: view.has_submit)
 
     async def submit(
@@ -126,6 +127,18 @@ class Scene:
 def is_result(message: Message, bucket: str) -> bool:
     """Say whether this message of the bot is the result for this bucket."""
     return message.bot_id is not None and f"`{bucket}`" in message.text
+
+
+async def press_rotate(scene: Scene, bucket: str, user: str = ADA) -> str:
+    """Rotate a bucket, as soon as a minter has said that it is there, and return the submission's id."""
+    async with asyncio.timeout(PATIENCE.total_seconds()):
+        while (await scene.slack.type_command(user, PLATFORM, f"/r2-credential rotate {bucket}")).message:  # noqa: ASYNC110 - it is only told when asked
+            await asyncio.sleep(0.2)
+    await scene.pass_notice(user)
+    view = await scene.slack.wait_for_view(user, lambda view: view.has_submit)
+    answer = await scene.slack.submit(user)
+    assert answer.kind == "updated", answer
+    return view.id
 
 
 class SetScene(Protocol):

@@ -215,15 +215,25 @@ class MintingClient:
             raise not_understood(answer, is_write=True)
         return True
 
-    async def delete(self, token_id: str, name: TokenName, may_send: MaySend, turn: Turn | None = None) -> bool:
+    async def delete(
+        self,
+        token_id: str,
+        name: TokenName,
+        may_send: MaySend,
+        turn: Turn | None = None,
+        *,
+        seen: ListedToken | None = None,
+    ) -> bool:
         """Delete a token for good; False if it was gone already.
 
         A gateway that is taken over has the key that signs rows: one with a foreign token's id would be authentic. So
-        what Cloudflare calls the id decides, and not the row.
+        what Cloudflare calls the id decides, and not the row; `seen` is what `get` has just said of it.
         """
         path = self._path_of(token_id, name)
-        if await self.get(token_id, name, turn) is None:
+        if seen is None and (seen := await self.get(token_id, name, turn)) is None:
             return False
+        if (seen.id, seen.name) != (token_id, name):
+            raise TokenNotOurs
         try:
             await self._exchange.send("DELETE", path, turn=turn, cargo=Fence(may_send))
         except MintingRefused as refused:

@@ -7,10 +7,10 @@ from typing import Final
 
 from bot.model.minted import HEADROOM
 
-REQUESTS_BY_BOT: Final = 6
+REQUESTS_BY_BOT: Final = 5
 """Of one rotation, on the budget of the bot's own credentials: the last one when the earlier token is taken back."""
-REQUESTS_BY_MINTER: Final = 4
-"""The same on the budget of CLOUDFLARE_MINTING_TOKEN: create, and later disable, look and delete."""
+REQUESTS_BY_MINTER: Final = 5
+"""The same on the budget of CLOUDFLARE_MINTING_TOKEN: create, and later look and disable, look and delete."""
 
 REQUESTS_PER_MINUTE: Final = 220
 """What the pace lets through of Cloudflare's 1,200 in 5 minutes when many rotations want them."""

@@ -123,31 +123,32 @@ class TakingBack:
         _log.info("token_disabled", bucket=token.key.bucket, name=token.name)
 
     async def _look(self, held: "_Held", token: MintedToken) -> None:
-        """Delete it unless Cloudflare says that it is active: what the database says may be old."""
+        """Begin to delete it, if the test of the slot still counts."""
         now = self._clock()
         if token.tested_at is None or now - token.tested_at > TEST_LIFETIME:
             again = replace(token, state=MintedState.DISABLED, due_at=now)
             await self._tokens.change(token, again, lease=held.lease, wakes=True)
             return
-        seen = await self._cloudflare.get(_id_of(token), _name_of(token), held.turn)
+        begun = replace(token, state=MintedState.DELETING, due_at=now, epoch=held.lease.epoch)
+        current = await self._tokens.change(token, begun, lease=held.lease)
+        if current is not None:
+            await self._delete(held, current)
+
+    async def _delete(self, held: "_Held", token: MintedToken) -> None:
+        """Delete it unless Cloudflare says that it is active: what the database says may be old."""
+        if token.epoch != held.lease.epoch:  # begun by another process, perhaps long ago
+            await self._change(held, token, MintedState.RETIRED)
+            return
+        token_id, name, may_send = _id_of(token), _name_of(token), partial(self._tokens.holds, held.lease)
+        seen = await self._cloudflare.get(token_id, name, held.turn)
         if seen is None:
             await self._bury(held, token)
         elif seen.status is TokenStatus.ACTIVE:
             await self._change(held, token, MintedState.RETIRED)
         else:
-            begun = replace(token, state=MintedState.DELETING, due_at=now, epoch=held.lease.epoch)
-            current = await self._tokens.change(token, begun, lease=held.lease)
-            if current is not None:
-                await self._delete(held, current)
-
-    async def _delete(self, held: "_Held", token: MintedToken) -> None:
-        if token.epoch != held.lease.epoch:  # begun by another process, perhaps long ago
-            await self._change(held, token, MintedState.RETIRED)
-            return
-        may_send = partial(self._tokens.holds, held.lease)
-        was_there = await self._cloudflare.delete(_id_of(token), _name_of(token), may_send, held.turn)
-        await self._bury(held, token, event=Event.REVOKED)
-        _log.info("token_revoked", bucket=token.key.bucket, name=token.name, was_there=was_there)
+            was_there = await self._cloudflare.delete(token_id, name, may_send, held.turn, seen=seen)
+            await self._bury(held, token, event=Event.REVOKED)
+            _log.info("token_revoked", bucket=token.key.bucket, name=token.name, was_there=was_there)
 
     async def _enable(self, held: "_Held", token: MintedToken) -> None:
         if not await self._set_status(held, token, is_active=True):

@@ -57,14 +57,12 @@ def _follow(connection: Connection, chain: AuditChain, change: Change, move: Mov
 def _leave(connection: Connection, chain: AuditChain, token: MintedToken, submission: Submission, at: datetime) -> None:
     """Hand what an ended submission leaves to the minter: a token that is surely in no slot is taken back at once.
 
-    A request that makes one may be out: the minter, whose request it is, will know or find out.
+    While a request that makes one may be out, the row stays as the minter knows it: it will know, or find out.
     """
     is_refused = token.state is MintedState.SENT and not submission.possibly_written
     if token.state is MintedState.CREATED or is_refused:
         retired = replace(token, state=MintedState.RETIRED, due_at=at, was_sent=False)
         change_token(connection, chain, token, retired, at)
-    elif token.state is MintedState.INTENDED:
-        change_token(connection, chain, token, replace(token, due_at=at), at)
 
 
 def _retire_older(

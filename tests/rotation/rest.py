@@ -60,7 +60,7 @@ async def read_submissions(installation: Installation) -> list[Row[Any]]:
 async def find_problems(world: World, installation: Installation) -> list[str]:
     """Return everything that is wrong at rest."""
     witness, submissions = installation.witness, await read_submissions(installation)
-    records = await read_records(installation.database)
+    records = await installation.database.run(read_records)
     problems = [*check_submissions(submissions), *check_messages(installation, submissions)]
     for bucket in world.fake.buckets.values():
         holding = None if bucket.token is None else world.fake.tokens.find(bucket.token)

@@ -29,6 +29,8 @@ from tests.storage.conftest import Query
 
 START = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
+ON_ONE_ENGINE = pytest.mark.parametrize("engine", ["sqlite"])
+"""What does not depend on the database: tests/storage/test_fleets.py has what does."""
 
 
 @pytest_asyncio.fixture
@@ -69,6 +71,7 @@ async def test_one_goes_first_and_then_all_are_rotated(fleet: FleetRig) -> None:
     assert fleet.board.last.is_over
 
 
+@ON_ONE_ENGINE
 async def test_the_message_is_edited_every_five_seconds_at_most(fleet: FleetRig) -> None:
     """Slack takes an edit a second, for all apps of a channel together."""
     fleet.rig.fake.tokens.known_after = 20
@@ -79,6 +82,7 @@ async def test_the_message_is_edited_every_five_seconds_at_most(fleet: FleetRig)
     assert all(later - earlier >= EDIT_EVERY for earlier, later in pairwise(times))
 
 
+@ON_ONE_ENGINE
 async def test_so_many_are_under_way_at_a_time(fleet: FleetRig) -> None:
     """A bounded number, however many there are."""
     buckets = names(3 * MOST_OPEN)
@@ -141,6 +145,7 @@ async def _ends_stopped(fleet: FleetRig, alarm: str, bucket: str | None, begun: 
     assert fleet.board.last.fleet.alarm == alarm
 
 
+@ON_ONE_ENGINE
 async def test_a_first_one_that_does_not_work_is_the_last(fleet: FleetRig) -> None:
     """No other slot is touched; the log says what to do."""
     fleet.rig.fake.tokens.flaws.append("invalid")
@@ -152,6 +157,7 @@ async def test_a_first_one_that_does_not_work_is_the_last(fleet: FleetRig) -> No
     assert "rotate" in line["fix"]
 
 
+@ON_ONE_ENGINE
 @pytest.mark.parametrize(("flaw", "code"), [("useless", "minted_token_useless"), ("refused", "minted_token_refused")])
 async def test_a_token_that_does_not_serve_is_an_alarm(fleet: FleetRig, flaw: Flaw, code: str) -> None:
     """It would not serve the next bucket either."""
@@ -160,6 +166,7 @@ async def test_a_token_that_does_not_serve_is_an_alarm(fleet: FleetRig, flaw: Fl
     await _ends_stopped(fleet, code, "team-000", begun=1)
 
 
+@ON_ONE_ENGINE
 async def test_an_alarm_lets_what_is_under_way_end(fleet: FleetRig) -> None:
     """Half of a rotation would leave a token that nobody uses."""
     fleet.rig.fake.tokens.flaws.extend([None, None, "refused"])
@@ -172,6 +179,7 @@ async def test_an_alarm_lets_what_is_under_way_end(fleet: FleetRig) -> None:
     assert fleet.board.last.waiting == 4
 
 
+@ON_ONE_ENGINE
 async def test_without_a_test_nothing_is_proven(fleet: FleetRig) -> None:
     """Cloudflare stores the token, and does not say whether it works."""
     fleet.rig.fake.fail_next("status", times=999, status=503)
@@ -190,6 +198,7 @@ async def test_a_bucket_of_its_own_trouble_stops_nobody(fleet: FleetRig) -> None
     assert len(fleet.board.last.of(Outcome.DONE)) == 3
 
 
+@ON_ONE_ENGINE
 async def test_many_that_fail_in_a_row_have_something_in_common(fleet: FleetRig) -> None:
     """None is proven yet, so they are tried one by one."""
     buckets = names(MOST_FAILED + 3)
@@ -199,6 +208,7 @@ async def test_many_that_fail_in_a_row_have_something_in_common(fleet: FleetRig)
     await _ends_stopped(fleet, Alarm.MANY_FAILED, buckets[MOST_FAILED - 1], begun=MOST_FAILED)
 
 
+@ON_ONE_ENGINE
 async def test_a_slot_that_needs_a_disabled_token_is_an_alarm(fleet: FleetRig) -> None:
     """What was learned of one slot while its earlier token was off may be true of the others."""
     await fleet.rig.process.house.look_if_due()
@@ -239,6 +249,7 @@ async def test_without_a_minter_it_stops(fleet: FleetRig) -> None:
     assert (await _found(fleet)).alarm == Alarm.NO_MINTER
 
 
+@ON_ONE_ENGINE
 async def test_a_minter_that_may_do_nothing_stops_it(fleet: FleetRig) -> None:
     """What passes by itself does not."""
     await fleet.begin(*names(3))
@@ -263,6 +274,7 @@ async def test_a_rotation_that_cannot_be_read_is_an_alarm(fleet: FleetRig, query
 # The account's tokens
 
 
+@ON_ONE_ENGINE
 async def test_it_waits_for_room(fleet: FleetRig) -> None:
     """Each part begins when the earlier tokens of the one before are taken back."""
     fleet.rig.quota = 500
@@ -272,8 +284,16 @@ async def test_it_waits_for_room(fleet: FleetRig) -> None:
     fleet.rig.clock.advance(timedelta(hours=25))
     fleet.rig.fake.tokens.others = fleet.rig.quota - 10 - 4 - 2
     await fleet.rig.process.house.look()
-    now = {"proposed_at": fleet.rig.clock(), "started_at": None, "ended_at": None, "message_ts": None, "revision": 0}
-    again = replace(await _found(fleet), id="f987654321", state=FleetState.PROPOSED, **now)
+    again = replace(
+        await _found(fleet),
+        id="f987654321",
+        state=FleetState.PROPOSED,
+        proposed_at=fleet.rig.clock(),
+        started_at=None,
+        ended_at=None,
+        message_ts=None,
+        revision=0,
+    )
     await fleet.fleets.propose(again)
     await fleet.fleets.start(again, with_others=False)
     await fleet.run_for(MINUTE)
@@ -298,6 +318,7 @@ async def test_where_no_room_can_come_it_stops(fleet: FleetRig) -> None:
 # The message
 
 
+@ON_ONE_ENGINE
 async def test_nothing_begins_without_a_message(fleet: FleetRig) -> None:
     """It has the button that stops it; who began it is told."""
     fleet.board.errors = [SlackRefused("not_in_channel")]
@@ -309,6 +330,7 @@ async def test_nothing_begins_without_a_message(fleet: FleetRig) -> None:
     assert [count.fleet.alarm for count in fleet.board.told] == [Alarm.NO_MESSAGE]
 
 
+@ON_ONE_ENGINE
 async def test_a_message_that_was_deleted_stops_it_before_it_begins(fleet: FleetRig) -> None:
     """Slack knows that it was posted, and no longer has it."""
     fleet.board.is_gone = True
@@ -316,6 +338,7 @@ async def test_a_message_that_was_deleted_stops_it_before_it_begins(fleet: Fleet
     assert (await fleet.run_to_its_end()).alarm == Alarm.NO_MESSAGE
 
 
+@ON_ONE_ENGINE
 async def test_a_message_that_is_deleted_meanwhile_is_missed_at_the_end(fleet: FleetRig) -> None:
     """Who began it gets a direct message; where that is refused as well, the log has it."""
     fleet.rig.fake.tokens.known_after = 20
@@ -328,6 +351,7 @@ async def test_a_message_that_is_deleted_meanwhile_is_missed_at_the_end(fleet: F
     assert [count.is_over for count in fleet.board.told] == [True]
 
 
+@ON_ONE_ENGINE
 async def test_an_end_that_nobody_takes_is_logged(fleet: FleetRig) -> None:
     """It ends all the same."""
     await fleet.begin(*names(1))
@@ -338,6 +362,7 @@ async def test_an_end_that_nobody_takes_is_logged(fleet: FleetRig) -> None:
     assert {"fleet_message_not_updated", "fleet_end_not_told"} <= {line["event"] for line in log}
 
 
+@ON_ONE_ENGINE
 async def test_while_slack_is_down_the_rotations_go_on(fleet: FleetRig) -> None:
     """The end waits until it can be told, and comes once."""
     await fleet.begin(*names(3))
@@ -353,6 +378,7 @@ async def test_while_slack_is_down_the_rotations_go_on(fleet: FleetRig) -> None:
 # The engine
 
 
+@ON_ONE_ENGINE
 async def test_the_engine_outlives_what_goes_wrong(fleet: FleetRig) -> None:
     """A database that fails, a fleet that is stopped meanwhile, and a bug: each is logged, and a later look goes on."""
     await fleet.begin(*names(2))

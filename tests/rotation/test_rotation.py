@@ -2,13 +2,15 @@
 
 from datetime import timedelta
 
+from bot.cloudflare.pace import LocalPace
 from bot.model.catalog import CredentialStatus
 from bot.model.minted import MintedState
 from bot.model.submission import State
+from bot.sandbox.cloudflare import SANDBOX_MINTING_TOKEN
 from bot.storage.database import Database
-from tests.clock import PassingClock
+from tests.clock import Clock, PassingClock
 from tests.make import NOW
-from tests.rotation.rig import Rig, key_of
+from tests.rotation.rig import Process, Rig, Ways, key_of
 
 
 async def test_a_token_is_made_while_time_passes(tables: Database) -> None:
@@ -48,3 +50,22 @@ async def test_a_token_is_made_at_the_first_look(tables: Database) -> None:
     await rig.process.mint(key_of("lake"))
     assert (await rig.find(submission_id)).state is State.MINTED
     await rig.process.aclose()
+
+
+async def test_no_turn_is_taken_for_nothing(rig: Rig) -> None:
+    """What is counted against Cloudflare's limit and not sent is lost to everyone else."""
+    paces = list[LocalPace]()
+
+    def make(clock: Clock) -> LocalPace:
+        paces.append(LocalPace(clock))
+        return paces[-1]
+
+    rig.process = Process(rig, Ways(database=rig.database, server=rig.fake, poster=rig.posts, pace=make))
+    rig.fake.tokens.known_after = 3
+    await rig.press("lake")
+    await rig.run_for(timedelta(minutes=2))
+    minting = f"Bearer {SANDBOX_MINTING_TOKEN}"
+    by_minter = sum(request.headers.get("authorization") == minting for request in rig.fake.requests)
+    sent = {"bot": len(rig.fake.requests) - by_minter, "minter": by_minter}
+    most = 1200 * 97 // 100
+    assert {name: most - (await pace.left())[0] for name, pace in zip(sent, paces, strict=True)} == sent
