@@ -147,7 +147,7 @@ class FakeCloudflare:
         self.requests: list[ReceivedRequest] = []
         self.writes: list[Write] = []
         self.on_request: Callable[[ReceivedRequest], None] = lambda _: None
-        self.on_write: Callable[[], None] = lambda: None
+        self.on_write: Callable[[], object] = lambda: None
         self.slow_delay = 3.0
         self.retry_after = 5
         self.fresh_seconds = 4.0

@@ -96,12 +96,13 @@ class BotProcess:
     `module` is what runs in the place of `bot`, with the same arguments.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the settings of a process, by name
         self,
         environment: Mapping[str, str],
         directory: Path,
         output: IO[bytes] | None = None,
         role: Role = "all",
+        *,
         stop_patience: timedelta = _STOP_PATIENCE,
         module: str = "bot",
     ) -> None:

@@ -99,7 +99,7 @@ def _events(found: list[Finding]) -> list[str]:
     return [each.event for each in found]
 
 
-def _failing(status: int, code: int | None = None, *kinds: Kind, message: str = "made up") -> Callable[[Scene], None]:
+def _failing(status: int, code: int | None = None, *kinds: Kind, message: str = "made up") -> Callable[[Scene], object]:
     """Return what makes requests of these kinds fail from now on."""
     failure: Failure = {"status": status, "message": message} | ({} if code is None else {"code": code})  # type: ignore[assignment]
 
@@ -110,7 +110,7 @@ def _failing(status: int, code: int | None = None, *kinds: Kind, message: str = 
     return apply
 
 
-def _with(**changes: object) -> Callable[[Scene], None]:
+def _with(**changes: object) -> Callable[[Scene], object]:
     """Return what changes the settings of the check."""
 
     def apply(scene: Scene) -> None:
@@ -120,7 +120,7 @@ def _with(**changes: object) -> Callable[[Scene], None]:
     return apply
 
 
-def _own(**changes: object) -> Callable[[Scene], None]:
+def _own(**changes: object) -> Callable[[Scene], object]:
     """Return what changes how Cloudflare treats the bot."""
 
     def apply(scene: Scene) -> None:
@@ -141,7 +141,7 @@ def _challenge(scene: Scene) -> None:
 USERS = make_token(Behaviour.GOOD, 7, TokenKind.USER)
 OLD = make_token(Behaviour.GOOD, 7, TokenKind.UNPREFIXED)
 OLD_OF_ACCOUNT = make_token(Behaviour.GOOD, 7, TokenKind.UNPREFIXED_ACCOUNT)
-GOOD_STATES: dict[str, tuple[Callable[[Scene], None], list[str]]] = {
+GOOD_STATES: dict[str, tuple[Callable[[Scene], object], list[str]]] = {
     "an account token": (_own(), FINE),
     "a user's token": (_own(api_token=USERS), FINE),
     "an older token of a user": (_own(api_token=OLD), FINE),
@@ -167,7 +167,7 @@ GOOD_STATES: dict[str, tuple[Callable[[Scene], None], list[str]]] = {
 
 @pytest.mark.parametrize(("set_up", "events"), GOOD_STATES.values(), ids=GOOD_STATES)
 async def test_credentials_that_work_block_nothing(
-    scene: Scene, set_up: Callable[[Scene], None], events: list[str]
+    scene: Scene, set_up: Callable[[Scene], object], events: list[str]
 ) -> None:
     """Whatever their kind; only an early expiry is a warning, which says what to do."""
     set_up(scene)
@@ -182,7 +182,7 @@ async def test_credentials_that_work_block_nothing(
 
 TOKEN_SETTING = "CLOUDFLARE_API_TOKEN"
 ACCOUNT_SETTING = "CLOUDFLARE_ACCOUNT_ID"
-BAD_STATES: dict[str, tuple[Callable[[Scene], None], list[str], str, str]] = {
+BAD_STATES: dict[str, tuple[Callable[[Scene], object], list[str], str, str]] = {
     "disabled": (
         _own(own_behaviour=Behaviour.DISABLED),
         ["cloudflare_token_disabled"],
@@ -314,7 +314,7 @@ BAD_STATES: dict[str, tuple[Callable[[Scene], None], list[str], str, str]] = {
 
 @pytest.mark.parametrize(("set_up", "events", "setting", "fix"), BAD_STATES.values(), ids=BAD_STATES)
 async def test_each_bad_state_is_named_with_its_fix(
-    scene: Scene, set_up: Callable[[Scene], None], events: list[str], setting: str, fix: str
+    scene: Scene, set_up: Callable[[Scene], object], events: list[str], setting: str, fix: str
 ) -> None:
     """It is said once, without a consequence as a second failure; nothing is written to find it out."""
     set_up(scene)
@@ -382,7 +382,7 @@ async def test_one_slow_answer_changes_nothing(scene: Scene) -> None:
     assert scene.pauses == 1
 
 
-OUTAGES: dict[str, tuple[Callable[[Scene], None], str]] = {
+OUTAGES: dict[str, tuple[Callable[[Scene], object], str]] = {
     "down": (_failing(503, None, "any"), "cloudflare_unavailable"),
     "breaks off": (
         lambda scene: scene.cloudflare.fail_next("any", times=ALWAYS, drop_before_store=True),
@@ -400,7 +400,9 @@ OUTAGES: dict[str, tuple[Callable[[Scene], None], str]] = {
 
 
 @pytest.mark.parametrize(("break_down", "event"), OUTAGES.values(), ids=OUTAGES)
-async def test_an_outage_blocks_only_if_it_lasts(scene: Scene, break_down: Callable[[Scene], None], event: str) -> None:
+async def test_an_outage_blocks_only_if_it_lasts(
+    scene: Scene, break_down: Callable[[Scene], object], event: str
+) -> None:
     """The first examination without an answer is a warning, the next one a failure; both end by themselves."""
     assert _events(await scene.examine()) == FINE
     scene.timer.advance(MINUTE)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from structlog.testing import capture_logs
 
-from bot.model.fleet_sums import HEADROOM
+from bot.model.minted import HEADROOM
 from bot.model.origin import id_of_scheduled
 from bot.rotation.ask import new_rotation
 from bot.sandbox.tokens import Behaviour, make_token
