@@ -120,7 +120,7 @@ ENDED: Final = Family(
 ROTATIONS: Final = Family(
     kind=Kind.COUNTER,
     name="r2_credential_rotations_total",
-    meaning="Rotations that ended, whoever asked for them, counted by the process that ended them.",
+    meaning="Rotations that ended, of people and of the bot itself, counted by the process that ended them.",
     labels=(Label(name="outcome", values=tuple(sorted(ENDINGS - {State.CHECKED, State.ENABLED}))),),
 )
 CHANGED_BY_HAND: Final = Family(

@@ -1,6 +1,6 @@
 """What a process knows of the account's catalogs: by bucket, so that a lookup costs the same with ten or 10,000."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -90,10 +90,6 @@ class KnownCatalogs:
             and catalog.credential_status is not CredentialStatus.INVALID
             and credential.expires_in(catalog) is not None
         )
-
-    def ours(self) -> Iterator[StoredCredential]:
-        """Yield the stored credentials that are ours."""
-        return filter(self.is_ours, self.credentials.values())
 
     def replace_all(
         self,

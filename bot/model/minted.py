@@ -23,6 +23,9 @@ TEST_LIFETIME: Final = timedelta(minutes=5)
 HEADROOM: Final = 10
 """So many of the API tokens that an account may have are left to everyone else."""
 
+PRESENT_FOR: Final = timedelta(minutes=5)
+"""A minter that was not seen for longer counts as stopped."""
+
 MOST_UNSETTLED: Final = 2
 """So many creates of a bucket may have an unknown outcome: each may have made a token."""
 

@@ -1,11 +1,13 @@
 """What becomes of the token that a rotation has replaced. Pure."""
 
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import TypeAlias
 
 from bot.model.catalog import CredentialStatus
+from bot.model.errors import DatabaseTrouble
 from bot.model.minted import TAKEN_BACK, MintedState, MintedToken
 from bot.model.submission import State, Submission
 
@@ -27,6 +29,22 @@ class Predecessor:
 
     fate: Fate
     revoked_at: datetime | None = None
+
+
+FindPredecessor: TypeAlias = Callable[[Submission], Awaitable[Predecessor | None]]
+"""Looks it up, for what people are told of a rotation; raises DatabaseTrouble."""
+
+
+async def know_nothing(_: Submission) -> None:
+    """Return nothing, where the bot makes no tokens."""
+
+
+async def find_if_possible(find: FindPredecessor, submission: Submission) -> Predecessor | None:
+    """Return it, or nothing where the database does not answer: a view without it is better than none."""
+    try:
+        return await find(submission)
+    except DatabaseTrouble:
+        return None
 
 
 def find_predecessor(submission: Submission, tokens: Iterable[MintedToken]) -> Predecessor | None:

@@ -6,11 +6,10 @@ from typing import Final
 
 from bot.model.errors import DatabaseTrouble, StartRefused
 from bot.model.finding import Check, Finding, Mark, Part
-from bot.model.minted import Standing
+from bot.model.minted import PRESENT_FOR, Standing
 from bot.model.role import Role
 from bot.policy.rules import Rule, Verb, grants
 from bot.settings import Settings
-from bot.storage.installations import PRESENT_FOR
 
 _POLICY: Final = "R2_CREDENTIAL_POLICY"
 _TOKEN: Final = "CLOUDFLARE_MINTING_TOKEN"  # noqa: S105 - the name of a setting

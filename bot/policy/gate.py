@@ -185,10 +185,6 @@ class Gate:
         request = Request(verb=verb, key=key, channel_id=channel_id)
         return next(rule for rule in self._rules if rule.refuse(request) is None)
 
-    def grants(self, verb: Verb) -> bool:
-        """Return whether any rule lets anyone do this."""
-        return any(verb in rule.verbs for rule in self._rules)
-
     def serves(self, key: BucketKey) -> bool:
         """Return whether the bot serves this bucket for anyone."""
         return is_served(self._rules, key)

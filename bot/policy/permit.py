@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from bot.model import bucket_globs
 from bot.model.catalog import BucketKey, is_bucket_name
@@ -23,6 +24,10 @@ class Outlook:
     def sees(self, key: BucketKey) -> bool:
         """Return whether a bucket is among them."""
         return any(not globs or bucket_globs.serves(globs, key.bucket) for globs in self.lists)
+
+
+NOWHERE: Final = Outlook(frozenset())
+"""The outlook of someone who sees no bucket."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -37,7 +37,7 @@ class Scheduled:
     def find_overdue(self, known: KnownCatalogs, now: datetime) -> Iterator[Overdue]:
         """Yield all that are overdue."""
         if self.timetable is not None:
-            for credential in known.ours():
+            for credential in known.credentials.values():
                 if self.timetable.may_be_due(credential, now) and (overdue := self.overdue(credential, known, now)):
                     yield overdue
 

@@ -47,6 +47,12 @@ def installations_of(base: Base) -> Installations:
     return Installations(store.database, store.submissions.chain.authenticity, account_id, store.clock)
 
 
+def lifetime_of(base: Base) -> Lifetime:
+    """Return how long a token lives that a minter makes: the settings are those of every process."""
+    settings = base.settings
+    return Lifetime(every=settings.rotate_every, rules=lambda: base.policy.rules, globs=settings.rotate_buckets)
+
+
 async def start_minter(base: Base, tokens: MintedTokens, stack: AsyncExitStack) -> None:
     """Start what makes tokens and takes them back, if this process has the token for that; `stack` ends it.
 
@@ -129,7 +135,7 @@ def _minter(base: Base, cloudflare: MintingClient, installations: Installations,
         tokens=tokens,
         scope=settings.rotate_scope,
         sealing_key=lambda: store.sealing.sealing_key,
-        lifetime=Lifetime(every=settings.rotate_every, rules=lambda: base.policy.rules, globs=settings.rotate_buckets),
+        lifetime=lifetime_of(base),
         quota=quota,
         clock=clock,
     )

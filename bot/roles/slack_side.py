@@ -17,8 +17,7 @@ from bot.operations.refused_attempts import RefusedAttempts
 from bot.policy.attempt import RefusedAttempt
 from bot.policy.gate import Gate
 from bot.roles.base import Base
-from bot.roles.minter import installations_of
-from bot.rotation.lifetime import Lifetime
+from bot.roles.minter import installations_of, lifetime_of
 from bot.settings import SlackSettings
 from bot.slack.api import SlackWeb
 from bot.slack.channels import Channels
@@ -66,7 +65,7 @@ async def open_slack_side(
     base.conditions.wait_for("Slack")
     traffic = SlackTraffic(base.comparison, base.metrics)
     slack, patient_client, patient_http = await open_slack(settings, stack, traffic, base.metrics)
-    await _show_progress(base, slack, stack)
+    await _show_progress(base, slack, tokens, stack)
     memberships, profiles = Memberships(slack, base.store.clock), Profiles(slack, base.store.clock)
     gate = await _open_gate(base, slack, memberships, profiles)
     checks = [
@@ -88,25 +87,21 @@ async def open_slack_side(
 
 
 def _rotations(base: Base, gate: Gate, tokens: MintedTokens) -> Rotations:
-    """Return what Slack's side needs to know of the tokens that the bot makes, perhaps in another process."""
+    """Return what people are told of the tokens that the bot makes, perhaps in another process."""
     settings = base.settings
-    terms = Terms(
-        grace=settings.rotate_grace,
-        quota=settings.rotate_quota,
-        is_for_account=settings.rotate_scope is Scope.ACCOUNT,
-    )
+    is_for_account = settings.rotate_scope is Scope.ACCOUNT
     return Rotations(
         gate=gate,
         tokens=tokens,
         installations=installations_of(base),
         catalogs=base.store.catalogs,
-        lifetime=Lifetime(every=settings.rotate_every, rules=lambda: gate.rules).expires_at,
-        terms=terms,
+        lifetime=lifetime_of(base).expires_at,
+        terms=Terms(grace=settings.rotate_grace, quota=settings.rotate_quota, is_for_account=is_for_account),
         clock=base.store.clock,
     )
 
 
-async def _show_progress(base: Base, slack: SlackWeb, stack: AsyncExitStack) -> None:
+async def _show_progress(base: Base, slack: SlackWeb, tokens: MintedTokens, stack: AsyncExitStack) -> None:
     """Show in the modals how submissions go on, those included that a restored database ends."""
     progress = ModalProgress(
         slack,
@@ -114,6 +109,7 @@ async def _show_progress(base: Base, slack: SlackWeb, stack: AsyncExitStack) -> 
         base.settings.contact or "",
         steps_of,
         may_enable=base.policy.offers_enabling,
+        find_predecessor=tokens.predecessor_of,
         right_of_way=base.right_of_way,
     )
     stack.push_async_callback(progress.drain)

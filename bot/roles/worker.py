@@ -55,6 +55,8 @@ async def start_worker(
         clock=store.clock,
         contact=side.contact,
         may_enable=base.policy.offers_enabling,
+        find_predecessor=tokens.predecessor_of,
+        may_rotate=side.rotations.is_offered,
         channels=side.channels,
         sees=side.gate.sees,
     )

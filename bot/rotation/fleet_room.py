@@ -9,9 +9,9 @@ from typing import Final
 
 from bot.model.errors import error_of_code
 from bot.model.fleet import Alarm, Fleet
-from bot.model.minted import HEADROOM, TAKEN_BACK, Standing
+from bot.model.minted import HEADROOM, PRESENT_FOR, TAKEN_BACK, Standing
 from bot.model.origin import id_in_fleet
-from bot.storage.installations import PRESENT_FOR, Installations
+from bot.storage.installations import Installations
 from bot.storage.minted_tokens import MintedTokens
 
 _NOT_COUNTED: Final = 0

@@ -7,8 +7,7 @@ from enum import StrEnum
 from typing import Final
 
 from bot.model.catalog import Catalog, CredentialStatus, StoredCredential
-from bot.model.minted import MintedState, MintedToken, Standing
-from bot.storage.installations import PRESENT_FOR
+from bot.model.minted import PRESENT_FOR, MintedState, MintedToken, Standing
 
 _HELD: Final = frozenset({MintedState.SENT, MintedState.IN_SLOT, MintedState.PROVEN})
 

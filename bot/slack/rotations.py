@@ -3,24 +3,18 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
 
 import structlog
 
 from bot.model.catalog import BucketKey
 from bot.model.errors import AccessRefused, BotError
-from bot.model.predecessor import Predecessor, find_predecessor
-from bot.model.submission import Submission, Task
 from bot.policy.gate import Gate
-from bot.policy.permit import Outlook, Permit
-from bot.policy.rules import Verb
+from bot.policy.permit import NOWHERE, Outlook, Permit
+from bot.policy.rules import Verb, grants
 from bot.slack.prospect import Obstacle, Prospect, Terms, find_present, is_present
 from bot.storage.catalogs import Catalogs
 from bot.storage.installations import Installations
 from bot.storage.minted_tokens import MintedTokens
-
-NOWHERE: Final = Outlook(frozenset())
-"""The outlook of someone to whom no rotation is offered."""
 
 _log = structlog.get_logger()
 
@@ -42,7 +36,7 @@ class Rotations:
 
     async def find_obstacle(self) -> Obstacle | None:
         """Return what keeps everybody from rotating anything; raises DatabaseTrouble."""
-        if not self.gate.grants(Verb.ROTATE):
+        if not grants(self.gate.rules, Verb.ROTATE):
             return Obstacle()
         standing = await self.installations.standing()
         return None if is_present(standing, self.clock()) else Obstacle(is_granted=True, standing=standing)
@@ -68,12 +62,6 @@ class Rotations:
         except AccessRefused:
             return False
         return await self._is_on()
-
-    async def find_predecessor(self, submission: Submission) -> Predecessor | None:
-        """Return what becomes of the token that a rotation has replaced; raises DatabaseTrouble."""
-        if submission.task is not Task.ROTATE or not submission.is_ended:
-            return None
-        return find_predecessor(submission, await self.tokens.of_bucket_ever(submission.key))
 
     async def prospect(self, key: BucketKey) -> Prospect:
         """Return what a rotation of this bucket would do; raises DatabaseTrouble, RecordForged."""

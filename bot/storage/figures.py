@@ -1,6 +1,6 @@
 """The figures that an operator watches, read from a few rows, however long the history is."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
@@ -8,6 +8,7 @@ from typing import Final
 from sqlalchemy import Connection, case, func, select
 
 from bot.model.catalog import StoredCredential, is_bucket_name
+from bot.model.in_turns import in_turns
 from bot.model.known_catalogs import KnownCatalogs
 from bot.model.submission import State
 from bot.storage.catalogs import Catalogs
@@ -42,7 +43,7 @@ async def read_figures(database: Database, catalogs: Catalogs, replaces: Replace
     The expiries are known in memory: reading 10,000 rows at each scrape held up all other work for 200 ms.
     """
     figures = await database.run(lambda connection: _read(connection, catalogs.account_id))
-    return replace(figures, expiries=dict(_find_expiries(await catalogs.catch_up(), replaces)))
+    return replace(figures, expiries=await _find_expiries(await catalogs.catch_up(), replaces))
 
 
 _SUBMISSION: Final = SUBMISSIONS.c
@@ -84,10 +85,12 @@ def _count_catalogs(connection: Connection, account_id: str) -> dict[tuple[str, 
     return {(str(row.status), str(row.credential)): row.number for row in connection.execute(query)}
 
 
-def _find_expiries(known: KnownCatalogs, replaces: Replaces) -> Iterator[tuple[str, datetime]]:
-    """Yield each bucket whose slot is known to hold what the bot stored, with the time at which that expires."""
-    for credential in known.credentials.values():
+async def _find_expiries(known: KnownCatalogs, replaces: Replaces) -> dict[str, datetime]:
+    """Return each bucket whose slot is known to hold what the bot stored, with the time at which that expires."""
+    found = {}
+    async for credential in in_turns(known.credentials.values()):
         catalog = known.catalogs.get(credential.bucket)
         expires_at = credential.expires_in(catalog) if catalog else None
         if expires_at is not None and is_bucket_name(credential.bucket) and not replaces(credential, known):
-            yield credential.bucket, expires_at
+            found[credential.bucket] = expires_at
+    return found

@@ -1,20 +1,17 @@
 """Stores what marks the tokens of this installation at Cloudflare, and what the minter last found there."""
 
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Final
 
 from sqlalchemy import Connection, select, update
 
 from bot.model.errors import RecordForged
-from bot.model.minted import Standing
+from bot.model.minted import PRESENT_FOR, Standing
 from bot.sealing.authenticity import Authenticity
 from bot.storage.database import Database
 from bot.storage.schema import INSTALLATIONS
 from bot.storage.upsert import insert_into
-
-PRESENT_FOR: Final = timedelta(minutes=5)
-"""A minter that was not seen for longer counts as stopped."""
 
 _KIND: Final = "installation"
 _ROW: Final = INSTALLATIONS.c

@@ -24,7 +24,8 @@ from bot.model.minted import (
     MintingWork,
 )
 from bot.model.move import Change, Move
-from bot.model.submission import Pending, SealedToken, State
+from bot.model.predecessor import Predecessor, find_predecessor
+from bot.model.submission import Pending, SealedToken, State, Submission, Task
 from bot.storage.audit import AuditChain
 from bot.storage.authentic import OPENING_COLUMNS, has_ended, require_authentic
 from bot.storage.damage import SetAside
@@ -177,10 +178,12 @@ class MintedTokens:
         """Return what may be left of a bucket's tokens at Cloudflare, the oldest first."""
         return await self._read_all(select_left(key))
 
-    async def of_bucket_ever(self, key: BucketKey) -> list[MintedToken]:
-        """Return a bucket's tokens, whatever became of them, the oldest first."""
-        its = _ROW.account_id == key.account_id, _ROW.bucket == key.bucket
-        return await self._read_all(select(MINTED_TOKENS).where(*its).order_by(_ROW.intended_at, _ROW.name))
+    async def predecessor_of(self, submission: Submission) -> Predecessor | None:
+        """Return what becomes of the token that a rotation has replaced, if it is proven that it is replaced."""
+        if submission.task is not Task.ROTATE or submission.state is not State.STORED:
+            return None
+        its = _ROW.account_id == submission.key.account_id, _ROW.bucket == submission.key.bucket
+        return find_predecessor(submission, await self._read_all(select(MINTED_TOKENS).where(*its)))
 
     async def of_submission(self, submission_id: str) -> list[MintedToken]:
         """Return the tokens that were made for a submission, the oldest first."""

@@ -6,9 +6,8 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,19 +17,15 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
-from bot.model.catalog import BucketKey
-from bot.model.origin import id_of_scheduled
-from bot.model.secret import Secret
-from bot.rotation.ask import new_rotation
 from bot.sandbox.cloudflare import FakeCloudflare
-from bot.sandbox.process import BotProcess, bot_environment, find_free_port
+from bot.sandbox.process import BotProcess, Role, bot_environment, find_free_port
 from bot.sandbox.slack import FakeSlack
 from bot.sandbox.workspace import PATIENCE
 from bot.sealing.hpke import generate_private_key, load_private_keys, public_pem
-from bot.settings import DatabaseSettings
-from bot.storage.records import open_server
+from tests.leaks import find_leaks
 from tests.postgres import execute
 from tests.process_memory import MemoryDoor, ProcessMemory
+from tests.scene import ADA, PLATFORM
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module")]
 
@@ -253,62 +248,53 @@ async def test_a_policy_is_explained_by_those_who_may_ask_slack(mistaken: tuple[
     assert b"--policy asks Slack about the user, which a minter does not" in err
 
 
+HELD: Mapping[Role, tuple[str, ...]] = {
+    "gateway": ("SLACK_BOT_TOKEN", "SLACK_APP_TOKEN"),
+    "worker": ("SLACK_BOT_TOKEN", "CLOUDFLARE_API_TOKEN"),
+}
+"""What each of the others has, beside what all have and its half of the key."""
+
+
 @asynccontextmanager
-async def worker_beside(scene: Minting) -> AsyncIterator[BotProcess]:
-    """Run a worker on the same database, with what a worker has."""
-    directory = scene.directory / "worker"
+async def beside(scene: Minting, role: Role) -> AsyncIterator[None]:
+    """Run a process of another role on the same database."""
+    directory = scene.directory / role
     directory.mkdir()
     usual = bot_environment(scene.slack, scene.cloudflare, directory / "data", "socket", find_free_port())
-    needed = ("PATH", "PYTHONPATH", "SLACK_BOT_TOKEN", "CLOUDFLARE_API_TOKEN", "R2_CREDENTIAL_DATA_DIR")
-    shared = {name: value for name, value in scene.environment.items() if name not in OF_OTHERS}
-    environment = {
-        **{name: value for name, value in shared.items() if "MINTING" not in name and "PUBLIC" not in name},
-        **{name: usual[name] for name in (*needed, "R2_CREDENTIAL_HTTP_PORT")},
-        "R2_CREDENTIAL_METRICS_PORT": "off",
-        "R2_CREDENTIAL_SEALING_KEY": PRIVATE_KEY,
-    }
+    own = (*HELD[role], "R2_CREDENTIAL_DATA_DIR", "R2_CREDENTIAL_HTTP_PORT")
+    shared = {name: value for name, value in scene.environment.items() if name != "CLOUDFLARE_MINTING_TOKEN"}
+    environment = {**shared, **{name: usual[name] for name in own}, "R2_CREDENTIAL_METRICS_PORT": "off"}
+    if role == "worker":
+        del environment["R2_CREDENTIAL_SEALING_PUBLIC_KEY"]
+        environment["R2_CREDENTIAL_SEALING_KEY"] = PRIVATE_KEY
     with (directory / "printed").open("ab") as output:
-        worker = BotProcess(environment, directory, output, "worker", stop_patience=PATIENCE)
-        await worker.start()
+        bot = BotProcess(environment, directory, output, role, stop_patience=PATIENCE)
+        await bot.start()
         try:
-            assert await worker.wait_until_ready(), (directory / "printed").read_text()
-            yield worker
+            assert await bot.wait_until_ready(), (directory / "printed").read_text()
+            yield
         finally:
-            assert await worker.stop() == 0
+            assert await bot.stop() == 0
 
 
-async def ask_for_rotation(scene: Minting, bucket: str) -> str:
-    """Record what a form or the schedule would, from a process of its own, and return its id."""
-    settings = DatabaseSettings.model_construct(
-        database_url=Secret(scene.environment["R2_CREDENTIAL_DATABASE_URL"]),
-        data_dir=scene.directory / "asking",
-        audit_keys=(Secret(scene.environment["R2_CREDENTIAL_AUDIT_KEY"]),),
-        slack_bot_token=None,
-    )
-    (scene.directory / "asking").mkdir()
-    async with AsyncExitStack() as stack:
-        records = await open_server(settings, stack)
-        asked = new_rotation(
-            submission_id=id_of_scheduled(bucket, 1),
-            key=BucketKey(account_id=scene.cloudflare.account_id, bucket=bucket),
-            team_id=scene.slack.config.team_id,
-            user_id="U0ADA0001",
-            channel_id="C0DATAPLT",
-            now=records.clock(),
-            ttl=timedelta(hours=1),
-        )
-        await records.submissions.add(asked)
-    return asked.id
+def dump(url: str) -> str:
+    """Return all rows of all tables, as text."""
+    names = execute(url, "SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+    rows = [execute(url, f'SELECT each::text FROM "{name}" AS each') for (name,) in names]  # noqa: S608 - our own tables
+    return repr(rows)
 
 
-async def test_a_rotation_takes_a_worker_and_a_minter(postgres_url: str, tmp_path: Path) -> None:
-    """They meet in the database alone: the minter makes the token, the worker stores it, and neither does both."""
+async def test_a_rotation_takes_three_processes(postgres_url: str, tmp_path: Path) -> None:
+    """They meet in the database alone: one is pressed, one makes, one stores; the value is left nowhere."""
     async with minting(postgres_url, tmp_path) as scene:
         scene.cloudflare.add_bucket("lake")
         await scene.start()
-        async with worker_beside(scene):
-            reference = await ask_for_rotation(scene, "lake")
-            message = await scene.slack.wait_for_message("C0DATAPLT", lambda message: "`lake`" in message.text)
+        async with beside(scene, "worker"), beside(scene, "gateway"):
+            await scene.slack.wait_for_connections()
+            await scene.slack.type_command(ADA, PLATFORM, "/r2-credential rotate lake")
+            await scene.slack.wait_for_view(ADA, lambda view: view.has_submit)
+            assert (await scene.slack.submit(ADA)).kind == "updated"
+            await scene.slack.wait_for_message(PLATFORM, lambda message: "`lake`" in message.text)
 
             [token] = scene.cloudflare.tokens.tokens.values()
             stored = scene.cloudflare.stored_token("lake")
@@ -316,15 +302,21 @@ async def test_a_rotation_takes_a_worker_and_a_minter(postgres_url: str, tmp_pat
         minting_token = f"Bearer {scene.cloudflare.minting_token}"
         made = [each for each in scene.cloudflare.requests if each.headers["authorization"] == minting_token]
         others = [each for each in scene.cloudflare.requests if each.headers["authorization"] != minting_token]
+        printed = {role: (scene.directory / role / "printed").read_text() for role in ("worker", "gateway")}
+        left = {
+            **printed,
+            "minter": scene.log(),
+            "Slack": repr(scene.slack.calls),
+            "database": await asyncio.to_thread(dump, postgres_url),
+        }
         assert stored == token.value
-        assert reference.startswith("schedule.lake.")
-        assert token.name.split()[2] == "lake"
-        assert {each.path.partition("/tokens")[1] for each in made} == {"/tokens"}
         assert [each.method for each in made if each.method != "GET"] == ["POST"]
+        assert {each.path.partition("/tokens")[1] for each in made} == {"/tokens"}
         assert {each.method for each in others if "/tokens" in each.path} == {"GET"}
-        assert token.value not in message.text
-        printed = scene.log() + (scene.directory / "worker" / "printed").read_text()
-        assert token.value not in printed
+        assert [place for place, text in left.items() if find_leaks(text.encode(), token.value)] == []
+        assert all(word in left["database"] for word in (token.name, token.id))
+        assert "token_minted" in left["minter"]
+        assert "token_minted" not in printed["worker"] + printed["gateway"]
 
 
 async def test_a_minter_that_no_rule_gives_work_does_not_start(postgres_url: str, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from bot.model.errors import DatabaseUnavailable, StartRefused
 from bot.model.finding import Finding, Mark, Part
-from bot.model.minted import Standing
+from bot.model.minted import PRESENT_FOR, Standing
 from bot.model.role import Role
 from bot.operations.rotation_switch import (
     has_own_switch,
@@ -18,7 +18,6 @@ from bot.operations.rotation_switch import (
 )
 from bot.policy.rules import USUAL_VERBS, People, Rule, Verb
 from bot.settings import Settings
-from bot.storage.installations import PRESENT_FOR
 from tests.make import NOW
 from tests.test_setting_rotation import MINTER, MINTING, Load, load
 from tests.test_settings import GOOD

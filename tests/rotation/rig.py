@@ -16,6 +16,7 @@ from bot.cloudflare.pace import LocalPace, Pace
 from bot.delivery.asking import Asking
 from bot.delivery.deliver import Delivery
 from bot.delivery.report import Poster
+from bot.metrics import Metrics
 from bot.model.catalog import BucketKey
 from bot.model.errors import BotError
 from bot.model.minted import MintedToken
@@ -138,6 +139,7 @@ class Process:
         quota = Quota(
             most=rig.quota, cloudflare=self.minting, installations=self.installations, tokens=self.tokens, clock=clock
         )
+        self.metrics = Metrics()
         self.house = Housekeeping(
             cloudflare=self.minting,
             tokens=self.tokens,
@@ -145,6 +147,7 @@ class Process:
             quota=quota,
             scope=Scope.BUCKET,
             clock=clock,
+            metrics=self.metrics,
         )
         self.minter = Minter(
             tokens=self.tokens,

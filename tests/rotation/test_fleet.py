@@ -13,6 +13,7 @@ from structlog.testing import capture_logs
 
 from bot.model.errors import LeaseLost, SlackRefused, SlackUnavailable
 from bot.model.fleet import MOST_FAILED, Alarm, Fleet, FleetState, Outcome
+from bot.model.minted import PRESENT_FOR
 from bot.model.origin import id_in_fleet
 from bot.model.submission import NewSubmission, State
 from bot.rotation.ask import new_rotation
@@ -21,7 +22,6 @@ from bot.sandbox.account_tokens import Flaw
 from bot.sandbox.workspace import PATIENCE
 from bot.storage.database import Database
 from bot.storage.fleets import HELD_FOR
-from bot.storage.installations import PRESENT_FOR
 from tests.clock import Clock
 from tests.rotation.fleet_rig import MOST_OPEN, SECOND, FleetRig, Worker, names
 from tests.rotation.rig import GRACE, TTL, Rig, key_of

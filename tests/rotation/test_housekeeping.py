@@ -2,8 +2,10 @@
 
 from datetime import timedelta
 
+import pytest
 from structlog.testing import capture_logs
 
+from bot.metrics import CHANGED_BY_HAND
 from bot.model.minted import MintedState
 from bot.model.token_name import Scope, TokenName
 from bot.sandbox.account_tokens import AccountToken
@@ -101,3 +103,20 @@ async def test_after_trouble_it_looks_again_in_a_minute(rig: Rig) -> None:
     assert standing is not None
     assert standing.trouble is None
     assert standing.tokens == 0
+
+
+@pytest.mark.parametrize("how", CHANGED_BY_HAND.labels[0].values)
+async def test_what_somebody_does_by_hand_is_counted(rig: Rig, how: str) -> None:
+    """Once: an alert is about the one who did it."""
+    token = await rotate(rig)
+    await rig.run_for(HOUR)
+    if how == "deleted":
+        rig.fake.tokens.delete_by_hand(token.id)
+    else:
+        rig.fake.tokens.tokens[token.id].status = "disabled"
+    await rig.run_for(4 * HOUR)
+    counted = {
+        each: rig.process.metrics.registry.get_sample_value(CHANGED_BY_HAND.name, {"how": each})
+        for each in CHANGED_BY_HAND.labels[0].values
+    }
+    assert counted == {each: float(each == how) for each in counted}

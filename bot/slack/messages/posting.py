@@ -13,10 +13,11 @@ import structlog
 
 from bot.model.approval import Request, digest_of
 from bot.model.catalog import BucketKey, StoredCredential
-from bot.model.enabling import MayEnable, nobody_may
+from bot.model.enabling import MayEnable, MayRotate, nobody_may, nobody_may_rotate
 from bot.model.errors import ApprovalChannelUnfit, ApprovalUnposted, SlackRefused, SlackTrouble, SlackUnavailable
 from bot.model.fleet import Count
 from bot.model.memory import Memory
+from bot.model.predecessor import FindPredecessor, know_nothing
 from bot.model.submission import Pending, Posted, Submission, Way
 from bot.policy.scheduled import Overdue
 from bot.slack.api import SlackWeb
@@ -79,15 +80,19 @@ class Poster:
         clock: Callable[[], datetime],
         contact: str,
         may_enable: MayEnable = nobody_may,
+        find_predecessor: FindPredecessor = know_nothing,
+        may_rotate: MayRotate = nobody_may_rotate,
         channels: Channels,
         sees: Callable[[str, BucketKey], Awaitable[bool]],
     ) -> None:
-        """Take `sees`, which returns whether a user may still know of a bucket; `may_enable`, see MayEnable."""
+        """Take `sees`, which returns whether a user may still know of a bucket; `may_...`: see their types."""
         self._web = web
         self._post_by_response_url = post_by_response_url
         self._clock = clock
         self._contact = contact
         self._may_enable = may_enable
+        self._find_predecessor = find_predecessor
+        self._may_rotate = may_rotate
         self._channels = channels
         self._sees = sees
         self._closed_until = Memory[str, datetime](clock)
@@ -100,14 +105,15 @@ class Poster:
         """
         submission = pending.submission
         channel_id = submission.channel_id
-        unfit = await self._post_where_fit(channel_id, self._message(submission), submission.id)
+        build = await self._builder(submission)
+        unfit = await self._post_where_fit(channel_id, build(), submission.id)
         if unfit is None:
             return Posted(place=channel_id, way=Way.CHANNEL)
-        delivered = await self._post_by_url(pending) if unfit is _CLOSED else False
+        delivered = await self._post_by_url(pending, build) if unfit is _CLOSED else False
         if delivered is True:
             return Posted(place=channel_id, way=Way.RESPONSE_URL)
         why = _why_direct(channel_id, unfit) if delivered is False else _WHY_BOTH.format(channel_id)
-        return await self._post_directly(submission, why)
+        return await self._post_directly(submission, build(placement=why))
 
     async def post_request(self, pending: Pending) -> str | None:
         """Post the message that asks an approver, with the bot's own voice; return its `ts`.
@@ -162,9 +168,9 @@ class Poster:
         if unfit is not None:
             raise SlackRefused(_UNFIT)
 
-    async def _post_by_url(self, pending: Pending) -> bool | None:
+    async def _post_by_url(self, pending: Pending, build: Callable[..., Json]) -> bool | None:
         """Post where the bot itself may not. A channel that it cannot see was chosen within the last half hour."""
-        message = self._message(pending.submission, _WHY_RESPONSE_URL) | {"response_type": "in_channel"}
+        message = build(placement=_WHY_RESPONSE_URL) | {"response_type": "in_channel"}
         return await self._post_by_response_url(pending, message)
 
     async def _post_where_fit(self, channel_id: str, message: Json, name: str) -> Unfit | None:
@@ -184,7 +190,9 @@ class Poster:
     async def remind_of_expiry(self, credential: StoredCredential, due_at: datetime) -> None:
         """Remind the channel of the last result, else who stored it. Raises SlackTrouble, MembershipUnknown."""
         name = f"{credential.submission_id} expires {due_at.isoformat()}"
-        await self._post_notice(credential, partial(expiry_reminder, credential, self._clock()), name)
+        may_rotate = await self._may_rotate(credential.key, credential.channel_id)
+        build = partial(expiry_reminder, credential, self._clock(), may_rotate=may_rotate)
+        await self._post_notice(credential, build, name)
 
     async def announce_overdue(self, overdue: Overdue, due_at: datetime) -> None:
         """Tell the same people that a token was not replaced in time. Raises SlackTrouble, MembershipUnknown."""
@@ -196,7 +204,8 @@ class Poster:
         """Notify the channel of the last result, else who stored it. Raises SlackTrouble, MembershipUnknown."""
         broken_at = credential.broken_at.isoformat() if credential.broken_at else ""
         name = f"{credential.submission_id} broken {broken_at}"
-        await self._post_notice(credential, partial(broken_notice, credential), name)
+        may_rotate = await self._may_rotate(credential.key, credential.channel_id)
+        await self._post_notice(credential, partial(broken_notice, credential, may_rotate=may_rotate), name)
 
     async def _post_notice(self, credential: StoredCredential, build: Callable[[str], Json], name: str) -> None:
         channel_id = credential.channel_id
@@ -234,19 +243,19 @@ class Poster:
                 return None
             raise
 
-    async def _post_directly(self, submission: Submission, why: str) -> Posted:
+    async def _post_directly(self, submission: Submission, message: Json) -> Posted:
         try:
-            await self._post(submission.user_id, self._message(submission, why), submission.id)
+            await self._post(submission.user_id, message, submission.id)
         except SlackRefused as refusal:
             _log.error("result_not_posted", slack_error=refusal.slack_error)
             return Posted(place=None, way=Way.NONE)
         return Posted(place=submission.user_id, way=Way.DIRECT_MESSAGE)
 
-    def _message(self, submission: Submission, placement: str = "") -> Json:
+    async def _builder(self, submission: Submission) -> Callable[..., Json]:
+        """Return what builds the message for a `placement`; raises DatabaseTrouble."""
         may_enable = self._may_enable(submission.key, submission.channel_id)
-        return result_message(
-            RedactedResult.of(submission), contact=self._contact, may_enable=may_enable, placement=placement
-        )
+        result = RedactedResult.of(submission, await self._find_predecessor(submission))
+        return partial(result_message, result, contact=self._contact, may_enable=may_enable)
 
 
 def _why_direct(channel_id: str, unfit: Unfit) -> str:

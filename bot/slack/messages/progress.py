@@ -18,6 +18,7 @@ from bot.model.enabling import MayEnable, nobody_may
 from bot.model.errors import SlackRefused, SlackTrouble
 from bot.model.move import Change
 from bot.model.origin import Origin, origin_of
+from bot.model.predecessor import FindPredecessor, find_if_possible, know_nothing
 from bot.model.right_of_way import LAST_IN_LINE, RightOfWay
 from bot.model.submission import Submission, Task
 from bot.slack.api import SlackWeb
@@ -68,6 +69,7 @@ class ModalProgress:
         steps_of: Callable[[Task], tuple[ProgressStep, ...]],
         *,
         may_enable: MayEnable = nobody_may,
+        find_predecessor: FindPredecessor = know_nothing,
         right_of_way: RightOfWay | None = None,
     ) -> None:
         self._right_of_way = right_of_way or RightOfWay()
@@ -76,6 +78,7 @@ class ModalProgress:
         self._contact = contact
         self._steps_of = steps_of
         self._may_enable = may_enable
+        self._find_predecessor = find_predecessor
         self._modals: dict[str, _Modal] = {}
         self._updates = Background("modal_update_broke")
 
@@ -120,7 +123,7 @@ class ModalProgress:
                 await _wait(modal.end, (len(self._modals) - MANY) * FOR_EACH_MORE)
                 await self._right_of_way.give_way(LAST_IN_LINE)
                 modal.news.clear()
-                view = self._view_of(modal.latest)
+                view = await self._view_of(modal.latest)
                 trouble = None if view == shown else await self._update(modal.latest, view, pause)
                 if trouble is None:
                     shown, pause = view, _FIRST_PAUSE
@@ -131,10 +134,15 @@ class ModalProgress:
         finally:
             del self._modals[modal.latest.id]
 
-    def _view_of(self, submission: Submission) -> Json:
-        steps = self._steps_of(submission.task)
-        may_enable = self._may_enable(submission.key, submission.channel_id)
-        return submission_view(submission, now=self._clock(), steps=steps, contact=self._contact, may_enable=may_enable)
+    async def _view_of(self, submission: Submission) -> Json:
+        return submission_view(
+            submission,
+            now=self._clock(),
+            steps=self._steps_of(submission.task),
+            contact=self._contact,
+            may_enable=self._may_enable(submission.key, submission.channel_id),
+            predecessor=await find_if_possible(self._find_predecessor, submission),
+        )
 
     async def _update(self, submission: Submission, view: Json, pause: timedelta) -> SlackTrouble | None:
         """Return the error if it is transient. A refusal is final: usually the user has closed the modal."""

@@ -11,6 +11,7 @@ from typing import Final
 from bot.cloudflare.errors import DOCUMENTATION_URL, CatalogInactive, CatalogNotEnabled
 from bot.model.catalog import BucketKey, CredentialStatus, StoredCredential
 from bot.model.errors import CREATE_ANOTHER, ENABLE_CATALOG, AccessRefused, BotError, WhoActs, what_to_do
+from bot.model.predecessor import Predecessor
 from bot.model.submission import Check, State, Submission, Task
 from bot.slack.blocks import (
     Json,
@@ -64,17 +65,18 @@ def result_view(result: RedactedResult, *, contact: str, may_enable: bool = Fals
     return modal(result.outcome.view_title, [*blocks, context("You can close this.")])
 
 
-def submission_view(
+def submission_view(  # noqa: PLR0913 - all by name
     submission: Submission,
     *,
     now: datetime,
     steps: tuple[ProgressStep, ...],
     contact: str,
     may_enable: bool = False,
+    predecessor: Predecessor | None = None,
 ) -> Json:
-    """Return the modal of a submission: its progress, or its outcome."""
+    """Return the modal of a submission: its progress, or its outcome; `predecessor` as for a RedactedResult."""
     if submission.is_ended:
-        return result_view(RedactedResult.of(submission), contact=contact, may_enable=may_enable)
+        return result_view(RedactedResult.of(submission, predecessor), contact=contact, may_enable=may_enable)
     return progress_view(RedactedProgress.of(submission, now, steps))
 
 
@@ -94,28 +96,30 @@ def progress_view(progress: RedactedProgress) -> Json:
     )
 
 
-def expiry_reminder(credential: StoredCredential, now: datetime, placement: str = "") -> Json:
-    """Return the reminder of a token's expiry; `placement` as for a result."""
+def expiry_reminder(
+    credential: StoredCredential, now: datetime, placement: str = "", *, may_rotate: bool = False
+) -> Json:
+    """Return the reminder of a token's expiry; `placement` as for a result. `may_rotate` adds the button for that."""
     bucket, by = f"`{escape(credential.bucket)}`", f"<@{credential.stored_by}>"
     is_over = credential.expires_at is not None and credential.expires_at <= now
     what = "has expired" if is_over else "expires soon"
     text = (
         f"The credential of the catalog of {bucket}, which {by} stored on {date(credential.stored_at)}, {what} "
-        f"({expiry(credential.expires_at, now)}). What to do: Create a token with "
+        f"({expiry(credential.expires_at, now)}). What to do: {_ROTATE_OR if may_rotate else ''}Create a token with "
         f'"Admin Read &amp; Write" and store it{"" if is_over else " before that"}.'
     )
-    return _notice(":hourglass:", text, credential, placement)
+    return _notice(":hourglass:", text, credential, placement, may_rotate=may_rotate)
 
 
-def broken_notice(credential: StoredCredential, placement: str = "") -> Json:
-    """Return the message that a credential stopped working; `placement` as for a result."""
+def broken_notice(credential: StoredCredential, placement: str = "", *, may_rotate: bool = False) -> Json:
+    """Return the message that a credential stopped working; the other parts are those of a reminder."""
     since = f" (found {date(credential.broken_at)})" if credential.broken_at else ""
     text = (
         f"Cloudflare says that the credential of the catalog of `{escape(credential.bucket)}` no longer works"
         f"{since}. <@{credential.stored_by}> stored it on {date(credential.stored_at)}. What to do: Find out whether "
-        "that token was disabled, changed or deleted, and store a new one."
+        f"that token was disabled, changed or deleted, and {'rotate' if may_rotate else 'store a new one'}."
     )
-    return _notice(":rotating_light:", text, credential, placement)
+    return _notice(":rotating_light:", text, credential, placement, may_rotate=may_rotate)
 
 
 def notice_view(title: str, text: str) -> Json:
@@ -134,6 +138,7 @@ _CHECKS_PASSED: Final = {
     Check.TOKEN: "Cloudflare knows the token, and it is active.",
     Check.REACH: "The token reaches this catalog.",
 }
+_ROTATE_OR: Final = 'Press "Rotate". Or: '
 PASTE_INSTEAD: Final = "Paste a token instead"
 _TO_BE_ENABLED: Final = (CatalogNotEnabled, CatalogInactive)
 _ENABLE_BELOW: Final = 'Press "Enable the catalog" below.'
@@ -263,12 +268,13 @@ def _confirm_enabling(bucket: str) -> Json:
     )
 
 
-def _notice(emoji: str, text: str, credential: StoredCredential, placement: str) -> Json:
-    store = button("Store a new one", TRY_AGAIN, bucket_value(credential.key), style="primary")
+def _notice(emoji: str, text: str, credential: StoredCredential, placement: str, *, may_rotate: bool) -> Json:
+    rotate = [rotate_button(credential.key, is_first=True)] if may_rotate else []
+    store = button("Store a new one", TRY_AGAIN, bucket_value(credential.key), style=None if may_rotate else "primary")
     why = [context(placement)] if placement else []
     return {
         "text": f"{text} {placement}".rstrip(),
-        "blocks": [section(f"{emoji} {text}"), *why, actions(store)],
+        "blocks": [section(f"{emoji} {text}"), *why, actions(*rotate, store)],
     }
 
 
@@ -278,7 +284,7 @@ def rotate_button(key: BucketKey, *, is_first: bool = False) -> Json:
 
 
 def ask_whom(contact: str) -> str:
-    """Return whom a person has to ask if only the operator can help."""
+    """Return the sentence that names who can change what a person cannot."""
     return f"Please ask {mention(contact)}." if contact else "Please ask the operator of this bot."
 
 

@@ -53,7 +53,7 @@ _log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class RotateMany:
-    """What a single bucket's story passes on: a text that is no single name."""
+    """What a single bucket's story passes on to `answer`: a text that is no single name."""
 
     parts: Parts
 

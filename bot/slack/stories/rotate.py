@@ -124,7 +124,7 @@ class RotateCredential(FormStory):
         return submit.form.check_only
 
     async def answer_instead(self, submit: Submit, permit: Permit) -> Json | None:
-        """Return what a look finds, or the form again with the reason why a rotation has to wait."""
+        """Return what "only look" finds, or the form again with the reason why a rotation has to wait."""
         key = self.key(submit)
         if self.is_mere_look(submit):
             return update(await self._look(submit))
@@ -161,7 +161,7 @@ class RotateCredential(FormStory):
             _log.warning("fresh_table_not_shown", error=str(error))
 
     async def rotate_now(self, press: Press) -> None:
-        """Replace the answer of a look by the form, which nothing may replace any more."""
+        """Replace the answer to "only look" by the form, which nothing may replace any more."""
         self._tables.cancel(_name_of(press.view_id))
         await self._buttons.open_in_place(press)
 

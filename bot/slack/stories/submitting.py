@@ -12,6 +12,7 @@ import structlog
 from bot.model.catalog import BucketKey
 from bot.model.errors import AccessRefused, BucketNotInChannel, ChannelNotAllowed, DatabaseTrouble, RecordDamaged
 from bot.model.place import DIRECT
+from bot.model.predecessor import find_if_possible
 from bot.model.submission import NewSubmission, State, Submission, Task
 from bot.policy.permit import Permit
 from bot.policy.rules import Rule, Verb
@@ -213,6 +214,7 @@ class FormStory(ABC):
             steps=steps,
             contact=self.parts.contact,
             may_enable=self.parts.may_enable(submission.key, submission.channel_id),
+            predecessor=await find_if_possible(self.parts.rotations.tokens.predecessor_of, submission),
         )
 
     @staticmethod

@@ -7,14 +7,13 @@ from typing import Final, Self
 
 from bot.model.catalog import BucketKey, CatalogStatus, CredentialStatus
 from bot.model.similar_names import find_similar
-from bot.policy.permit import Outlook
+from bot.policy.permit import NOWHERE, Outlook
 from bot.slack.ages import Freshness, ago, describe_age
 from bot.slack.blocks import Json, actions, button, context, date, did_you_mean, escape, header, section
 from bot.slack.button_values import bucket_value
 from bot.slack.messages.explanation import expiry
 from bot.slack.messages.render import TRY_AGAIN, rotate_button
 from bot.slack.messages.requester import name_requester
-from bot.slack.rotations import NOWHERE
 from bot.slack.stories.need import Need, Row
 from bot.slack.stories.rotation_words import describe_rotation
 from bot.slack.stories.visible_catalogs import VisibleCatalogs

@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 
 from bot.model.catalog import CredentialStatus
-from bot.model.minted import MintedState, MintedToken
+from bot.model.minted import PRESENT_FOR, MintedState, MintedToken
 from bot.model.move import Move
 from bot.model.submission import State, Task, TokenKind
 from bot.policy.rules import USUAL_VERBS, People, Rule, Verb
@@ -25,7 +25,6 @@ from bot.slack.messages.redacted import RedactedResult
 from bot.slack.stories import rotate
 from bot.slack.stories.look import ROTATE_NOW
 from bot.slack.stories.table import ROTATE_ANY
-from bot.storage.installations import PRESENT_FOR
 from bot.storage.minted_rows import add_token
 from tests.desk import (
     ADA,
