@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, Final
 from uuid import uuid4
 
-from sqlalchemy import Connection, and_, func, or_, select, update
+from sqlalchemy import Connection, and_, case, func, literal, or_, select, update
 
 from bot.model.audit import Event
 from bot.model.catalog import BucketKey
@@ -40,6 +40,7 @@ from bot.storage.upsert import insert_into
 HELD_FOR: Final = timedelta(seconds=60)
 """Longer than a request may take; another process waits as long for one that was killed."""
 
+_BEGINNING: Final = (MintedState.RETIRED, MintedState.DISABLING)
 _MINTERS: Final = sorted({MintedState.INTENDED, MintedState.LOST, *TAKEN_BACK} - {MintedState.DISABLED})
 """The states in which the minter has something to do, at once or when it is due."""
 
@@ -292,12 +293,18 @@ def _leave_to_polling(_: BucketKey) -> None:
 
 
 def _read_due(connection: Connection, account_id: str, now: datetime) -> list[BucketKey]:
+    """Return the buckets, first those where a person waits or something was begun: a test of the slot grows old.
+
+    When 500 tokens are to be taken back at the same moment, beginning with each of them before the first is finished
+    would have every slot tested twice.
+    """
     is_due = _ROW.account_id == account_id, _ROW.state.in_(_MINTERS), _ROW.due_at <= now
     is_open = SUBMISSIONS.c.reported_at.is_(None), SUBMISSIONS.c.state == State.MINTING.value
     waits = SUBMISSIONS.c.account_id == account_id, *is_open
-    tokens = select(_ROW.bucket).where(*is_due)
-    waiting = select(SUBMISSIONS.c.bucket).where(*waits)
-    buckets = connection.scalars(tokens.union(waiting)).all()
+    rank = case((_ROW.state.in_(_BEGINNING), 1), else_=0).label("rank")
+    waiting = select(SUBMISSIONS.c.bucket, literal(0).label("rank")).where(*waits)
+    due = select(_ROW.bucket, rank).where(*is_due).union_all(waiting).subquery()
+    buckets = connection.scalars(select(due.c.bucket).group_by(due.c.bucket).order_by(func.min(due.c.rank))).all()
     return [BucketKey(account_id=account_id, bucket=bucket) for bucket in buckets if isinstance(bucket, str)]
 
 
