@@ -18,7 +18,7 @@ from bot.operations.stop_signals import StopSignals
 from bot.roles.base import Base, Way, answer_probes, be_ready, keep_watch, open_base
 from bot.roles.fleet import fleet_parts_of, fleets_of
 from bot.roles.gateway import start_gateway
-from bot.roles.minter import minted_tokens_of, start_minter
+from bot.roles.minter import minted_tokens_of, show_rotation, start_minter
 from bot.roles.slack_side import open_slack_side
 from bot.roles.worker import catalogs_by_others, start_worker
 from bot.settings import Settings, SlackSettings
@@ -119,6 +119,7 @@ async def running(
 async def _start(base: Base, settings: Settings, hang_up: asyncio.Event, stacks: _Stacks) -> Way:
     """Start what the role does, and return how Slack's payloads reach it."""
     tokens = minted_tokens_of(base)
+    show_rotation(base, tokens)
     if not isinstance(settings, SlackSettings):
         await base.settle()
         await start_minter(base, tokens, stacks.deliveries)

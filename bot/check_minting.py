@@ -34,6 +34,7 @@ async def check_minting(
     def tell(finding: Finding) -> None:
         found.append(finding)
         report.tell([finding])
+        report.begin([Part.ROTATION])  # the next answer may take minutes
 
     hindrance = _find_hindrance(settings, stores=stores)
     if hindrance is not None:
@@ -42,6 +43,7 @@ async def check_minting(
         async with AsyncExitStack() as stack:
             trial = _build(settings, stack, bucket, tell, slot_may_be_full=may_overwrite if stores else None)
             await try_out(trial, tell)
+    report.tell([])
     report.end(found)
     return found
 
@@ -98,7 +100,7 @@ def _build(
 def _find_hindrance(settings: Settings, *, stores: bool) -> Finding | None:
     """Return why nothing can be tried out with these settings."""
     if settings.cloudflare_minting_token is None:
-        fix = "set it to an account API token that may create others; docs/rotation.md says how to make one"
+        fix = "set it to a token that may create others (docs/rotation.md), and use --role all or --role minter"
         return _failed(f"{_TOKEN} is not set, so no token can be created", setting=_TOKEN, fix=fix)
     if stores and not has_own_credentials(settings):
         fix = "run it with the settings of a whole bot, or without --store"

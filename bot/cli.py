@@ -142,7 +142,7 @@ def check(  # noqa: PLR0913 - its options
     may_overwrite: bool,
     as_json: bool,
 ) -> None:
-    """Examine everything that the bot needs, and change nothing; exit code 1 if something has to be fixed."""
+    """Examine what the bot needs and, but for --mint, change nothing; exit code 1 if something has to be fixed."""
     with imports():
         from bot.check import check as examine_everything
         from bot.check import check_policy, check_without_settings
@@ -261,8 +261,9 @@ def health() -> None:
         dest="four_eyes",
         help="with a policy: what one person submits, another one has to approve (choose who you are at the top)",
     ),
+    argument("--fleet", action="store_true", help="with forty more buckets, to rotate all of them at once"),
 )
-def sandbox(port: int | None, transport: Literal["socket", "http"], *, four_eyes: bool) -> None:
+def sandbox(port: int | None, transport: Literal["socket", "http"], *, four_eyes: bool, fleet: bool) -> None:
     """Try the bot without Slack and Cloudflare: everything runs on this machine, with a web page to use it."""
     from bot.sandbox.run import choose_port, run_sandbox
     from bot.slack.manifest import build_manifest
@@ -271,9 +272,10 @@ def sandbox(port: int | None, transport: Literal["socket", "http"], *, four_eyes
         free_port = choose_port(port)
     except OSError as error:
         refuse(f"The page cannot listen on port {port} ({error.strerror}). Choose another one, or omit --port.")
+    manifest = build_manifest(None)
     sys.exit(
         asyncio.run(
-            run_sandbox(port=free_port, transport=transport, manifest=build_manifest(None), four_eyes=four_eyes)
+            run_sandbox(port=free_port, transport=transport, manifest=manifest, four_eyes=four_eyes, fleet=fleet)
         )
     )
 

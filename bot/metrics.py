@@ -14,7 +14,7 @@ from typing import Final
 from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics
 
 from bot.model.errors import AccessRefused, WhoActs, error_of_code, leaves
-from bot.model.submission import ENDINGS, Task
+from bot.model.submission import ENDINGS, State, Task
 
 # The time at which each series began: as many series again, and nobody asks
 disable_created_metrics()  # type: ignore[no-untyped-call]  # prometheus_client does not annotate it
@@ -116,6 +116,18 @@ ENDED: Final = Family(
         _CODE,
         Label(name="who_acts", values=(*WhoActs, NONE)),
     ),
+)
+ROTATIONS: Final = Family(
+    kind=Kind.COUNTER,
+    name="r2_credential_rotations_total",
+    meaning="Rotations that ended, of people and of the bot itself, counted by the process that ended them.",
+    labels=(Label(name="outcome", values=tuple(sorted(ENDINGS - {State.CHECKED, State.ENABLED}))),),
+)
+CHANGED_BY_HAND: Final = Family(
+    kind=Kind.COUNTER,
+    name="r2_credential_tokens_changed_by_hand_total",
+    meaning="Tokens in a slot that the bot made, and that somebody else has deleted or disabled; of the minter.",
+    labels=(Label(name="how", values=("deleted", "disabled")),),
 )
 RETRIED: Final = Family(
     kind=Kind.COUNTER,
@@ -277,6 +289,8 @@ COUNTED: Final = (
     ACKNOWLEDGED,
     STEPS,
     ENDED,
+    ROTATIONS,
+    CHANGED_BY_HAND,
     RETRIED,
     CLOUDFLARE_REQUESTS,
     CLOUDFLARE_DURATION,

@@ -23,12 +23,14 @@ from bot.policy.attempt import RefusedAttempt
 from bot.policy.gate import Gate, Home
 from bot.policy.rules import Allowlist, Rule
 from bot.roles.gateway import routes_of
+from bot.rotation.fleet_room import FleetRoom
 from bot.sandbox.blocks import JsonObject
 from bot.sandbox.slack import FakeSlack
 from bot.sandbox.tokens import Behaviour, make_token
 from bot.sandbox.transport import Answer
 from bot.sandbox.workspace import Message, User
 from bot.sealing.hpke import KeyRing, generate_private_key, load_private_keys
+from bot.setting_rotation import DEFAULT_GRACE, DEFAULT_QUOTA
 from bot.slack.api import TIMEOUT, SlackWeb
 from bot.slack.channels import Channels
 from bot.slack.inbound.bolt import build_bolt_app
@@ -44,10 +46,11 @@ from bot.slack.response_url import SlackPost
 from bot.slack.rotations import Rotations
 from bot.slack.stories.live_table import LiveTables
 from bot.slack.stories.no_catalog import OPEN_ANYWAY
-from bot.slack.stories.parts import Parts
+from bot.slack.stories.parts import FleetParts, Parts
 from bot.slack.stories.visibility import Visibility
 from bot.storage.approvals import Approvals
 from bot.storage.catalogs import Catalogs
+from bot.storage.fleets import Fleets
 from bot.storage.installations import Installations
 from bot.storage.minted_tokens import MintedTokens
 from bot.storage.sqlite import SqliteDatabase
@@ -86,6 +89,7 @@ class Desk:
     tokens: MintedTokens
     installations: Installations
     database_path: Path
+    fleet: FleetParts
     clock: "Clock"
     key_ring: KeyRing
     web: SlackWeb
@@ -119,6 +123,7 @@ class Desk:
             want_snapshot=lambda *, tests=False: self.looks.append("tested" if tests else "listed"),
             clock=self.clock,
             visibility=Visibility(self.catalogs, self.clock),
+            fleet=self.fleet,
             rotations=self.watch_rotations(gate),
         )
         self.tables = LiveTables(parts)
@@ -216,6 +221,7 @@ async def open_desk(database: SqliteDatabase, path: Path, clock: "Clock") -> Asy
         desk = Desk(
             slack=slack,
             submissions=submissions,
+            fleet=make_fleet_parts(database, submissions, clock),
             tokens=MintedTokens(database, submissions, ACCOUNT, clock),
             installations=Installations(database, AUTHENTICITY, ACCOUNT, clock),
             approvals=Approvals(database),
@@ -243,6 +249,19 @@ async def open_desk(database: SqliteDatabase, path: Path, clock: "Clock") -> Asy
             yield desk
             if desk.tables is not None:
                 await desk.tables.stop()
+
+
+def make_fleet_parts(database: SqliteDatabase, submissions: Submissions, clock: "Clock") -> FleetParts:
+    """Return what is needed to rotate many buckets; no minter has counted anything."""
+    tokens = MintedTokens(database, submissions, ACCOUNT, clock)
+    installations = Installations(database, AUTHENTICITY, ACCOUNT, clock)
+    return FleetParts(
+        fleets=Fleets(database, submissions, ACCOUNT, clock),
+        tokens=tokens,
+        room=FleetRoom(tokens, installations, DEFAULT_QUOTA, clock),
+        quota=DEFAULT_QUOTA,
+        grace=DEFAULT_GRACE,
+    )
 
 
 _TIMEOUT = aiohttp.ClientTimeout(total=TIMEOUT.total_seconds())

@@ -67,7 +67,7 @@ def test_each_alert_is_tested_both_ways(name: str) -> None:
 @pytest.mark.parametrize("rule", _rules(), ids=lambda rule: rule.get("alert") or rule["record"])
 def test_each_rule_asks_for_metrics_and_labels_that_exist(rule: dict[str, Any]) -> None:
     """Prometheus itself takes a misspelt name for one without series, and never fires."""
-    selectors = re.findall(r"(?<![\w:])(r2_credential_bot_\w+)(?:\{([^}]*)\})?", rule["expr"])
+    selectors = re.findall(r"(?<![\w:])(r2_credential_\w+)(?:\{([^}]*)\})?", rule["expr"])
     recorded = re.findall(r"\w+:r2_credential_bot_\w+:\w+", rule["expr"])
 
     assert selectors or recorded or rule["alert"] == "R2CredentialBotDown"
@@ -97,6 +97,6 @@ def test_each_log_event_that_the_pages_name_exists() -> None:
     """An operator searches the log for it."""
     sources = "".join(path.read_text() for path in (ROOT / "bot").rglob("*.py"))
     pages = (ROOT / "docs" / "alerts.md").read_text() + RULES.read_text()
-    words = set(re.findall(r"\b[a-z]+(?:_[a-z]+)+\b", re.sub(r"r2_credential_bot_\w+", "", pages)))
+    words = set(re.findall(r"\b[a-z]+(?:_[a-z]+)+\b", re.sub(r"r2_credential_\w+", "", pages)))
 
     assert {word for word in words - {"who_acts", "rule_files", "max_over_time"} if f'"{word}"' not in sources} == set()

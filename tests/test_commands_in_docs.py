@@ -25,6 +25,8 @@ RUN_ELSEWHERE = {
     "make test": ".ci/run",
     "make .venv/.run": ".ci/run",
     ".venv/bin/r2-credential-bot check": "tests/e2e/test_check.py",
+    "r2-credential-bot check --mint my-test-bucket": "tests/e2e/test_check_minting.py",
+    "r2-credential-bot check --mint my-test-bucket --store": "tests/e2e/test_check_minting.py",
     "r2-credential-bot run --role gateway": "tests/e2e/test_replicas.py",
     "r2-credential-bot run --role worker": "tests/e2e/test_replicas.py",
     "r2-credential-bot run --role minter": "tests/e2e/test_minter.py",

@@ -42,7 +42,7 @@ class Urgency(IntEnum):
     WRITE = 0
     """A change: the checks before it, the write itself, and the confirmation after it."""
     BULK = 1
-    """A change that is one of many: whoever changes one thing goes first."""
+    """A change that is one of many: a single one goes first."""
     CHECK = 2
     """A person waits for an answer that changes nothing."""
     BACKGROUND = 3

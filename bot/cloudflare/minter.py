@@ -185,20 +185,23 @@ class MintingClient:
         token_id: str,
         name: TokenName,
         scope: Scope,
-        expires_at: datetime,
+        expires_at: datetime | None,
         may_send: MaySend,
         *,
         is_active: bool,
         turn: Turn | None = None,
     ) -> bool:
-        """Disable a token, or enable it again; False if it is gone. Its value stays the same.
+        """Disable a token, or enable it again; False if it is gone. Its value stays the same; so does an expired one.
 
         The change replaces all of the token, so `scope` and `expires_at` are those with which it was created. It would
         also replace the name: so Cloudflare is asked first whose the id is (see `delete`).
         """
         path = self._path_of(token_id, name)
-        if await self.get(token_id, name, turn) is None:
+        seen = await self.get(token_id, name, turn)
+        if seen is None:
             return False
+        if seen.status is TokenStatus.EXPIRED:  # nothing makes it work again, and its old expiry may be refused
+            return True
         status = TokenStatus.ACTIVE if is_active else TokenStatus.DISABLED
         body = Body({**self._describe(name, scope, expires_at), "status": status.value}, may_send)
         try:
@@ -212,15 +215,25 @@ class MintingClient:
             raise not_understood(answer, is_write=True)
         return True
 
-    async def delete(self, token_id: str, name: TokenName, may_send: MaySend, turn: Turn | None = None) -> bool:
+    async def delete(
+        self,
+        token_id: str,
+        name: TokenName,
+        may_send: MaySend,
+        turn: Turn | None = None,
+        *,
+        seen: ListedToken | None = None,
+    ) -> bool:
         """Delete a token for good; False if it was gone already.
 
         A gateway that is taken over has the key that signs rows: one with a foreign token's id would be authentic. So
-        what Cloudflare calls the id decides, and not the row.
+        what Cloudflare calls the id decides, and not the row; `seen` is what `get` has just said of it.
         """
         path = self._path_of(token_id, name)
-        if await self.get(token_id, name, turn) is None:
+        if seen is None and (seen := await self.get(token_id, name, turn)) is None:
             return False
+        if (seen.id, seen.name) != (token_id, name):
+            raise TokenNotOurs
         try:
             await self._exchange.send("DELETE", path, turn=turn, cargo=Fence(may_send))
         except MintingRefused as refused:
@@ -264,12 +277,11 @@ class MintingClient:
         _, size = parse_page(*await self._exchange.send("GET", self._path, query=query, turn=turn))
         return size > 0
 
-    def _describe(self, name: TokenName, scope: Scope, expires_at: datetime) -> dict[str, object]:
-        return {
-            "name": str(name),
-            "policies": build_policies(self.account_id, name, scope),
-            "expires_on": expires_at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        }
+    def _describe(self, name: TokenName, scope: Scope, expires_at: datetime | None) -> dict[str, object]:
+        described: dict[str, object] = {"name": str(name), "policies": build_policies(self.account_id, name, scope)}
+        if expires_at is None:
+            return described
+        return {**described, "expires_on": expires_at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")}
 
     def _path_of(self, token_id: str, name: TokenName) -> str:
         self._require_ours(name)

@@ -67,7 +67,8 @@ def parse_grantable(answer: Answer, result: object) -> Grantable:
     """
     if not isinstance(result, list):
         raise not_understood(answer, is_write=False)
-    offered = {entry.get("id"): entry for entry in result if isinstance(entry, dict)}
+    entries = [entry for entry in result if isinstance(entry, dict)]
+    offered = {entry["id"]: entry for entry in entries if isinstance(entry.get("id"), str)}
     wanted = {CATALOG_WRITE, BUCKET_ITEM_WRITE, STORAGE_WRITE}
     missing = frozenset(group for group in wanted if not _has_scope(offered.get(group.id), group.scope))
     refused = (group for group in wanted - missing if offered[group.id].get("is_selectable") is False)

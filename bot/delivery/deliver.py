@@ -235,7 +235,7 @@ class Delivery:
         """Wait in line, then take the step that is due by then; return when to come back if nothing may be sent."""
         try:
             async with self._unless_overtaken(held.lease, due):
-                turn = await self._cloudflare.turn(_urgency_of(due))
+                turn = await self._wait_in_line(due)
         except Overtaken:
             return None
         if isinstance(turn, datetime):
@@ -254,6 +254,13 @@ class Delivery:
         finally:
             turn.give_back()
         return None
+
+    async def _wait_in_line(self, due: Pending) -> Turn | datetime:
+        """Take a turn, unless nothing is to be sent: one that is not used is lost to everyone else."""
+        steps, now = self._plans[due.submission.task], self._clock()
+        if any(step.waits_for_others and not step.is_done(due.submission, now) for step in steps):
+            return Turn(None, _urgency_of(due))
+        return await self._cloudflare.turn(_urgency_of(due))
 
     def _unless_overtaken(self, lease: Lease, pending: Pending) -> AbstractAsyncContextManager[None]:
         """Make a check raise Overtaken once a write or a report of its bucket is due, or the check expires.

@@ -17,6 +17,7 @@ class Mint(Step):
     name = "mint"
     state = State.MINTING
     label = "Make a token for this bucket"
+    waits_for_others = True
 
     def is_done(self, submission: Submission, now: datetime) -> bool:  # noqa: ARG002 - it is done once
         """Return whether the token is there."""

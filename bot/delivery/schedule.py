@@ -17,7 +17,7 @@ URGENCIES: Final[Mapping[Task, Urgency]] = {
 """The urgency of each task's requests to Cloudflare."""
 
 WRITES: Final = frozenset({Urgency.WRITE, Urgency.BULK})
-"""What changes something; a check of the bucket gives way to it."""
+"""What changes something: a check of the bucket waits for it."""
 
 _ALWAYS: Final = datetime.min.replace(tzinfo=UTC)
 

@@ -48,6 +48,9 @@ class Step(ABC):
     label: ClassVar[str] = ""
     """What the modal calls it; a step without a label is not shown."""
 
+    waits_for_others: ClassVar[bool] = False
+    """Whether it sends nothing, and always leaves it to another process to go on: then it needs no turn."""
+
     def __init__(self, tools: Tools) -> None:
         self._tools = tools
 

@@ -92,6 +92,7 @@ class Verify(Step):
             may_send=may_send,
             turn=turn,
             is_before_write=submission.task is not Task.CHECK,
+            tests_slot=submission.task is not Task.ROTATE,
         )
 
     def _go_on(self, submission: Submission, findings: Findings) -> Move:
@@ -127,14 +128,26 @@ class Questions:
         self._cloudflare = cloudflare
 
     async def ask(  # noqa: PLR0913 - all by name
-        self, *, key: BucketKey, token: Secret, kind: TokenKind, may_send: MaySend, turn: Turn, is_before_write: bool
+        self,
+        *,
+        key: BucketKey,
+        token: Secret,
+        kind: TokenKind,
+        may_send: MaySend,
+        turn: Turn,
+        is_before_write: bool,
+        tests_slot: bool = True,
     ) -> Answers:
-        """Ask all questions concurrently. Errors are returned, not raised, and hold no frame with the token."""
+        """Ask all questions concurrently. Errors are returned, not raised, and hold no frame with the token.
+
+        Without `tests_slot`, the credential already in the slot is not tested: that is only shown, and many buckets
+        that are rotated at once share the account's limit.
+        """
         see = self._see_catalog if is_before_write else self._see_catalog_twice
         verification, (catalog, reached), credential = await asyncio.gather(
             self._verify_token(token, kind, may_send, turn),
             see(key, token, may_send, turn),
-            self._test_credential(key, turn),
+            self._test_credential(key, turn) if tests_slot else _nothing(),
         )
         owner, verified = verification
         return Answers(owner=owner, verified=verified, catalog=catalog, reached=reached, credential=credential)
@@ -183,6 +196,10 @@ class Questions:
                 return await self._cloudflare.test_credential(key, turn)
         except (BotError, TimeoutError):
             return None
+
+
+async def _nothing() -> None:
+    """Stand for a question that is not asked."""
 
 
 async def _settle(question: Awaitable[_T]) -> _T | BotError:

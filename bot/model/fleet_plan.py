@@ -59,6 +59,11 @@ class Wanted:
         return len(self.globs) == 1 and bool(self.names)
 
     @property
+    def is_many(self) -> bool:
+        """Whether it can be more than one bucket, or is no name at all: several words, or a glob."""
+        return len(self.globs) > 1 or any(sign in glob for glob in self.globs for sign in "*?![")
+
+    @property
     def is_valid(self) -> bool:
         """Whether each part is a name or a glob that can match a bucket, and not all of them exclude."""
         return bool(self.globs) and bucket_globs.find_slip(self.globs) is None

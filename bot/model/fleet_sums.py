@@ -5,13 +5,12 @@ from datetime import timedelta
 from math import ceil
 from typing import Final
 
-HEADROOM: Final = 10
-"""So many of the account's tokens are left to everyone else: `bot.rotation.quota` keeps to it."""
+from bot.model.minted import HEADROOM
 
-REQUESTS_BY_BOT: Final = 6
+REQUESTS_BY_BOT: Final = 5
 """Of one rotation, on the budget of the bot's own credentials: the last one when the earlier token is taken back."""
-REQUESTS_BY_MINTER: Final = 4
-"""The same on the budget of CLOUDFLARE_MINTING_TOKEN: create, and later disable, look and delete."""
+REQUESTS_BY_MINTER: Final = 5
+"""The same on the budget of CLOUDFLARE_MINTING_TOKEN: create, and later look and disable, look and delete."""
 
 REQUESTS_PER_MINUTE: Final = 220
 """What the pace lets through of Cloudflare's 1,200 in 5 minutes when many rotations want them."""

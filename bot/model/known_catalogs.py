@@ -1,10 +1,10 @@
 """What a process knows of the account's catalogs: by bucket, so that a lookup costs the same with ten or 10,000."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from bot.model.catalog import BucketKey, Catalog, CredentialStatus, StoredCredential
+from bot.model.catalog import BucketKey, Catalog, CatalogStatus, CredentialStatus, StoredCredential
 from bot.model.timetable import RotationFailure
 
 
@@ -76,9 +76,20 @@ class KnownCatalogs:
         """
         return credential.token_id is not None and self._proven.get(credential.bucket) == credential.token_id
 
-    def ours(self) -> Iterator[StoredCredential]:
-        """Yield the stored credentials that are ours."""
-        return filter(self.is_ours, self.credentials.values())
+    def holds(self, credential: StoredCredential) -> bool:
+        """Return whether its catalog is on, and its slot holds this credential and it works, as far as that is known.
+
+        One that was switched off, emptied or broken since is for a person to decide on.
+        """
+        if self.refreshed_at is None:
+            return True
+        catalog = self.catalog(credential.key)
+        return (
+            catalog is not None
+            and catalog.status is not CatalogStatus.INACTIVE
+            and catalog.credential_status is not CredentialStatus.INVALID
+            and credential.expires_in(catalog) is not None
+        )
 
     def replace_all(
         self,

@@ -20,6 +20,9 @@ LOOK_AGAIN_AFTER: Final = timedelta(seconds=210)
 TEST_LIFETIME: Final = timedelta(minutes=5)
 """How long a test of the slot counts; a token that is deleted later needs another one."""
 
+HEADROOM: Final = 10
+"""So many of the API tokens that an account may have are left to everyone else."""
+
 PRESENT_FOR: Final = timedelta(minutes=5)
 """A minter that was not seen for longer counts as stopped."""
 

@@ -30,7 +30,8 @@ _OF_LIFE: Final = 2 / 3
 """A token lives one and a half intervals, unless a rule allows less (`bot.rotation.lifetime`)."""
 
 _OVERDUE: Final = 1.25
-_SURELY_NOT_DUE: Final = 0.75
+_NEARLY_ALL_ITS_LIFE: Final = 1.45
+_SURELY_NOT_DUE: Final = 0.9
 _MOMENTS: Final = 8
 """At least so many of a bucket's moments are in an interval."""
 
@@ -93,6 +94,8 @@ class Timetable:
 
     def turn(self, credential: StoredCredential, failure: RotationFailure | None, now: datetime) -> int | None:
         """Return the number of the turn if it is to be rotated now, else None; the same in every process."""
+        if self._find_earliest(credential, failure, now) > now:
+            return None
         at = self.next_at(credential, failure, now)
         return int((at - _EPOCH).total_seconds()) if at <= now else None
 
@@ -101,12 +104,8 @@ class Timetable:
         age = now - credential.stored_at
         if age >= self.every * _SURELY_NOT_DUE or age <= -FURTHEST_BACK:
             return True
-        return credential.expires_at is not None and credential.expires_at - credential.stored_at < self._long_life
-
-    @property
-    def _long_life(self) -> timedelta:
-        """A token that lives as long is not due before it has been used for `_SURELY_NOT_DUE` of the interval."""
-        return self.every * _OVERDUE
+        life = None if credential.expires_at is None else credential.expires_at - credential.stored_at
+        return life is not None and life < self.every * _NEARLY_ALL_ITS_LIFE
 
     def _find_earliest(self, credential: StoredCredential, failure: RotationFailure | None, now: datetime) -> datetime:
         times = [self.due_at(credential)] if credential.stored_at - now < FURTHEST_BACK else []

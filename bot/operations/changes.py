@@ -6,7 +6,7 @@ from itertools import product
 
 import structlog
 
-from bot.metrics import ENDED, NONE, Metrics
+from bot.metrics import ENDED, NONE, ROTATIONS, Metrics
 from bot.model.errors import AccessRefused, BotError, WhoActs, error_of_code, leaves
 from bot.model.move import Change
 from bot.model.submission import State, Submission, Task
@@ -57,6 +57,8 @@ def count_endings(metrics: Metrics) -> Callable[[Change], None]:
             error = error_of_code(submission.error_code) if submission.error_code else None
             code, who_acts = (error.code, error.who_acts) if error else (NONE, NONE)
             metrics.count(ENDED, submission.task, submission.state, code, who_acts)
+            if submission.task is Task.ROTATE:
+                metrics.count(ROTATIONS, submission.state)
 
     return count
 

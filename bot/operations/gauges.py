@@ -17,6 +17,7 @@ from bot.model.background import Background
 from bot.model.catalog import CatalogStatus, CredentialStatus
 from bot.model.errors import DatabaseTrouble
 from bot.model.finding import Mark, Part
+from bot.model.minted import OVER, MintedState
 from bot.model.role import Role
 from bot.model.submission import Task
 from bot.model.tally import Tally
@@ -87,7 +88,10 @@ REFRESHED: Final = Family(
 EXPIRY: Final = Family(
     kind=Kind.GAUGE,
     name="r2_credential_bot_credential_expiry_timestamp_seconds",
-    meaning="When the token in a bucket's slot expires, if the bot stored it and it expires. From the database.",
+    meaning=(
+        "When the token in a bucket's slot expires, if the bot stored it and it expires. Absent while the schedule "
+        "replaces it in time. From the database."
+    ),
     labels=(Label(name="bucket", described="the bucket's name", bound=lambda bucket: bucket),),
 )
 ALLOWANCE_LEFT: Final = Family(
@@ -128,12 +132,51 @@ SOURCE_UP: Final = Family(
     kind=Kind.GAUGE,
     name="r2_credential_bot_source_up",
     meaning="0 if the metrics of this source are missing, since it failed or gave no answer within two seconds.",
-    labels=(Label(name="source", values=("readiness", "database", "allowance", "process", "audit_webhook")),),
+    labels=(
+        Label(
+            name="source",
+            values=(
+                "readiness",
+                "database",
+                "audit",
+                "allowance",
+                "process",
+                "audit_webhook",
+                "rotation",
+            ),
+        ),
+    ),
 )
 AUDIT_WEBHOOK_LAG: Final = Family(
     kind=Kind.GAUGE,
     name="r2_credential_bot_audit_webhook_lag",
     meaning="Entries of the audit that its webhook has not got yet. From the database; absent without a webhook.",
+)
+MINTED: Final = Family(
+    kind=Kind.GAUGE,
+    name="r2_credential_minted_tokens",
+    meaning="Tokens that the bot made and that may be at Cloudflare, by [state](rotation.md). From the database.",
+    labels=(Label(name="state", values=tuple(state for state in MintedState if state not in OVER)),),
+)
+OVERDUE: Final = Family(
+    kind=Kind.GAUGE,
+    name="r2_credential_rotation_overdue",
+    meaning="Buckets that the schedule has not rotated in time. From the database.",
+)
+MINTER_SEEN: Final = Family(
+    kind=Kind.GAUGE,
+    name="r2_credential_minter_seen_timestamp_seconds",
+    meaning="When a minter was last at work. From the database; absent unless a rule grants `rotate`, and before that.",
+)
+MINTER_TROUBLE: Final = Family(
+    kind=Kind.GAUGE,
+    name="r2_credential_minter_trouble",
+    meaning="1 while what the minter noted last keeps it from its work. From the database; absent as the above.",
+)
+ACCOUNT_TOKENS: Final = Family(
+    kind=Kind.GAUGE,
+    name="r2_credential_account_tokens",
+    meaning="API tokens of the account, anyone's, when the minter last counted them. From the database.",
 )
 READ: Final = (
     READY,
@@ -153,6 +196,11 @@ READ: Final = (
     TASKS,
     BUILD,
     AUDIT_WEBHOOK_LAG,
+    MINTED,
+    OVERDUE,
+    MINTER_SEEN,
+    MINTER_TROUBLE,
+    ACCOUNT_TOKENS,
     SOURCE_UP,
 )
 

@@ -7,8 +7,9 @@ from datetime import datetime
 
 from bot import __version__
 from bot.metrics import OTHER
-from bot.model.catalog import CatalogStatus, CredentialStatus
+from bot.model.catalog import CatalogStatus, CredentialStatus, StoredCredential
 from bot.model.finding import Finding, Mark, Part
+from bot.model.known_catalogs import KnownCatalogs
 from bot.model.submission import Task
 from bot.operations.conditions import is_ready
 from bot.operations.gauges import (
@@ -31,6 +32,7 @@ from bot.operations.gauges import (
     Reading,
     Source,
 )
+from bot.policy.scheduled import NOT_SCHEDULED, Scheduled
 from bot.settings import Settings
 from bot.storage.catalogs import Catalogs
 from bot.storage.database import Database
@@ -63,11 +65,18 @@ def by_part(found: Sequence[Finding]) -> dict[Part, list[Finding]]:
     return {part: its for part in Part if (its := [finding for finding in found if finding.part is part])}
 
 
-def of_database(database: Database, catalogs: Catalogs, clock: Callable[[], datetime]) -> Source:
+def of_database(
+    database: Database, catalogs: Catalogs, clock: Callable[[], datetime], scheduled: Scheduled = NOT_SCHEDULED
+) -> Source:
     """Return what the rows say."""
 
     async def read() -> Reading:
-        return _describe(await read_figures(database, catalogs), clock())
+        now = clock()
+
+        def replaces(credential: StoredCredential, known: KnownCatalogs) -> bool:
+            return scheduled.replaces(credential, known, now)
+
+        return _describe(await read_figures(database, catalogs, replaces), now)
 
     return Source(name="database", read=read)
 

@@ -30,14 +30,14 @@ class Scheduled:
 
     def timetable_of(self, credential: StoredCredential, known: KnownCatalogs) -> Timetable | None:
         """Return when this credential is rotated by itself; None if it is not, as one that a person has pasted."""
-        if self.timetable is None or not known.is_ours(credential) or not self._has(credential):
+        if self.timetable is None or not known.is_ours(credential):
             return None
-        return self.timetable
+        return self.timetable if self._has(credential) and known.holds(credential) else None
 
     def find_overdue(self, known: KnownCatalogs, now: datetime) -> Iterator[Overdue]:
         """Yield all that are overdue."""
         if self.timetable is not None:
-            for credential in known.ours():
+            for credential in known.credentials.values():
                 if self.timetable.may_be_due(credential, now) and (overdue := self.overdue(credential, known, now)):
                     yield overdue
 
@@ -48,6 +48,11 @@ class Scheduled:
         if since is None or since > now:
             return None
         return Overdue(credential=credential, since=since, failure=known.failures.get(credential.bucket))
+
+    def replaces(self, credential: StoredCredential, known: KnownCatalogs, now: datetime) -> bool:
+        """Return whether it is replaced before it expires, as far as can be known: nobody needs to act."""
+        timetable = self.timetable_of(credential, known)
+        return timetable is not None and now < timetable.overdue_at(credential)
 
     def _has(self, credential: StoredCredential) -> bool:
         if self.globs and not bucket_globs.serves(self.globs, credential.bucket):

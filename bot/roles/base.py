@@ -142,7 +142,7 @@ async def be_ready(base: Base, way: Way, stack: AsyncExitStack) -> None:
         base.audit.check(),
     )
     base.metrics_port.add(
-        of_database(store.database, store.catalogs, store.clock),
+        of_database(store.database, store.catalogs, store.clock, base.scheduled),
         of_audit(base.audit.count),
         of_process(settings, way.name, way.sockets),
     )

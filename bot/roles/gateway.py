@@ -60,14 +60,14 @@ async def start_gateway(
 def routes_of(parts: Parts, tables: LiveTables) -> Routes:
     """Return the routes of all stories."""
     routes, opener = Routes(), StoreForm(parts)
-    masked_reasons, rotate_many = MaskedReasons(parts.clock), RotateMany(parts)
+    masked_reasons, many = MaskedReasons(parts.clock), RotateMany(parts)
     StoreCredential(parts, opener, masked_reasons).register(routes)
-    RotateCredential(parts, masked_reasons, tables, rotate_many.answer).register(routes)
+    RotateCredential(parts, masked_reasons, tables, many).register(routes)
+    many.register(routes)
     BucketSearch(parts).register(routes)
     TryAgain(parts, opener).register(routes)
     EnableCatalog(parts).register(routes)
     DecideRequest(parts).register(routes)
-    rotate_many.register(routes)
     Status(parts, tables).register(routes)
     History(parts).register(routes)
     AppHome(parts, tables).register(routes)
@@ -92,7 +92,7 @@ def _parts(base: Base, side: SlackSide, catalogs: Refresher, fleet: FleetParts) 
         slack_post=side.slack_post,
         want_snapshot=catalogs.want,
         clock=store.clock,
-        visibility=Visibility(store.catalogs, store.clock),
+        visibility=Visibility(store.catalogs, store.clock, base.scheduled),
         rotations=side.rotations,
         may_enable=base.policy.offers_enabling,
         fleet=fleet,

@@ -1,6 +1,7 @@
 """What a minter starts: all that speaks to Cloudflare about tokens. And how the other processes know of it."""
 
 import asyncio
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from datetime import timedelta
 from typing import Final
@@ -11,6 +12,7 @@ from bot.cloudflare.minting_access import MintingAccess
 from bot.model.catalog import BucketKey
 from bot.model.errors import DatabaseTrouble, RecordForged, StartRefused
 from bot.model.finding import Check
+from bot.operations.rotation_gauges import of_rotation
 from bot.operations.rotation_switch import has_own_switch, is_rotation_on, minter_check, rotation_check
 from bot.operations.sources import of_pace
 from bot.policy.rules import Request, Verb
@@ -70,6 +72,12 @@ async def start_minter(base: Base, tokens: MintedTokens, stack: AsyncExitStack) 
     base.keep_running(minter.run())
 
 
+def show_rotation(base: Base, tokens: MintedTokens) -> None:
+    """Show in every process what is known of the bot's own tokens."""
+    store = base.store
+    base.metrics_port.add(of_rotation(tokens, installations_of(base), store.catalogs, base.scheduled, store.clock))
+
+
 def _watch(base: Base, cloudflare: MintingClient) -> Check:
     settings = base.settings
     access = MintingAccess(cloudflare, settings.rotate_scope, base.store.clock, blocks=not settings.role.delivers)
@@ -93,7 +101,9 @@ async def _client(base: Base, installations: Installations) -> MintingClient:
         base.metrics_port.add(of_pace(pace.left))  # of one that delivers, it is that of its own token
     return minting_client(
         base.settings,
-        installation=await _find_mark(base, installations),
+        installation=await _find_mark(
+            installations, lambda: base.conditions.note(base.store.database.trouble.finding())
+        ),
         serves=serves,
         pace=pace,
         comparison=base.comparison,
@@ -101,13 +111,13 @@ async def _client(base: Base, installations: Installations) -> MintingClient:
     )
 
 
-async def _find_mark(base: Base, installations: Installations) -> str:
+async def _find_mark(installations: Installations, note_trouble: Callable[[], None]) -> str:
     """Return the mark of this installation's tokens; waits for a database in trouble. Raises StartRefused."""
     while True:
         try:
             return await installations.mark()
         except DatabaseTrouble:
-            base.conditions.note(base.store.database.trouble.finding())
+            note_trouble()
             await asyncio.sleep(_PAUSE.total_seconds())
         except RecordForged:
             message = f"{DATABASE_SETTING}: {_FORGED}"
@@ -138,6 +148,7 @@ def _minter(base: Base, cloudflare: MintingClient, installations: Installations,
         quota=quota,
         scope=settings.rotate_scope,
         clock=clock,
+        metrics=base.metrics,
     )
     return Minter(
         tokens=tokens,

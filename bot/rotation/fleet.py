@@ -66,12 +66,14 @@ class FleetEngine:
         clock: Callable[[], datetime],
         ttl: timedelta,
         polls: bool,
+        most_open: int = MOST_OPEN,
     ) -> None:
         self._fleets = fleets
         self._room = room
         self._poster = poster
         self._clock = clock
         self._ttl = ttl
+        self._most_open = most_open
         self._idle = POLL if polls else _IDLE
         self._woken = asyncio.Event()
         self._progress: Progress | None = None
@@ -167,7 +169,7 @@ class FleetEngine:
 
     async def _begin_more(self, fleet: Fleet, progress: Progress) -> None:
         """Begin as many as may be under way; as long as none is proven, that is one."""
-        most = MOST_OPEN if progress.is_proven else 1
+        most = self._most_open if progress.is_proven else 1
         wanted = progress.next(most - len(progress.open))
         room = await self._room.left(fleet, progress.open) if wanted else 1
         progress.waits_for_room = room <= 0

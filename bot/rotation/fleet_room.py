@@ -9,8 +9,7 @@ from typing import Final
 
 from bot.model.errors import error_of_code
 from bot.model.fleet import Alarm, Fleet
-from bot.model.fleet_sums import HEADROOM
-from bot.model.minted import PRESENT_FOR, TAKEN_BACK, Standing
+from bot.model.minted import HEADROOM, PRESENT_FOR, TAKEN_BACK, Standing
 from bot.model.origin import id_in_fleet
 from bot.storage.installations import Installations
 from bot.storage.minted_tokens import MintedTokens

@@ -8,7 +8,7 @@ import structlog
 
 from bot.cloudflare.minter import MintingClient
 from bot.cloudflare.minting_errors import TokenQuotaReached
-from bot.model.fleet_sums import HEADROOM
+from bot.model.minted import HEADROOM
 from bot.storage.installations import Installations
 from bot.storage.minted_tokens import MintedTokens
 
@@ -39,7 +39,7 @@ class Quota:
     async def require_room(self) -> None:
         """Raise TokenQuotaReached unless one more token fits; raises CloudflareError where it cannot be counted."""
         used, counted_at = await self._estimate()
-        if used is None or self._clock() - counted_at > _COUNT_LASTS:
+        if used is None or not timedelta(0) <= self._clock() - counted_at <= _COUNT_LASTS:
             used = await self.count()
         elif used >= self._limit and self._clock() - counted_at > _COUNT_AGAIN_AFTER:
             used = await self.count()  # others may have been deleted

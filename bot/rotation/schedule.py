@@ -13,6 +13,7 @@ import structlog
 from bot.catalogs.authentic import IsAuthentic, report_forged
 from bot.model.catalog import StoredCredential
 from bot.model.errors import BotError
+from bot.model.in_turns import in_turns
 from bot.model.known_catalogs import KnownCatalogs
 from bot.model.minted import TAKEN_BACK, MintedState, MintedToken
 from bot.model.origin import id_of_scheduled
@@ -61,20 +62,20 @@ class RotationSchedule:
         """Begin what is due now. Raises DatabaseTrouble; a bucket that fails does not hold up the others."""
         if self._scheduled.timetable is None:
             return
-        due = self._find_due(await self._catalogs.catch_up())
+        due = await self._find_due(await self._catalogs.catch_up())
         if not due or not await self._can_mint():
             return
         for credential, turn in due[:MOST_AT_ONCE]:
             with about(id_of_scheduled(credential.bucket, turn)):
                 await self._try_to_begin(credential, turn)
 
-    def _find_due(self, known: KnownCatalogs) -> list[tuple[StoredCredential, int]]:
+    async def _find_due(self, known: KnownCatalogs) -> list[tuple[StoredCredential, int]]:
         """Return what is due and its turn, the oldest credential first."""
         now, timetable = self._clock(), self._scheduled.timetable
         assert timetable is not None  # noqa: S101 - the caller looked
         due = []
-        for credential in known.ours():
-            if timetable.may_be_due(credential, now):
+        async for credential in in_turns(known.credentials.values()):
+            if timetable.may_be_due(credential, now) and known.is_ours(credential):
                 turn = timetable.turn(credential, known.failures.get(credential.bucket), now)
                 if turn is not None and self._scheduled.timetable_of(credential, known):
                     due.append((credential, turn))

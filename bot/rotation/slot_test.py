@@ -51,8 +51,10 @@ class SlotTests:
         if isinstance(turn, datetime):
             return turn
         asked_at = self._clock()
+        status: CredentialStatus | None = None
         try:
-            state = _judge(await self._ask(token.key, turn), token)
+            status = await self._ask(token.key, turn)
+            state = _judge(status, token)
         except CloudflareError as error:
             if not token.was_sent and isinstance(error, CatalogRefusal):
                 state = MintedState.TESTED  # it never was in a slot
@@ -61,7 +63,9 @@ class SlotTests:
                 return asked_at + (error.retry_after or _pause(token, asked_at))
         finally:
             turn.give_back()
-        await self._tokens.change(token, replace(token, state=state, tested_at=asked_at, due_at=asked_at))
+        is_unknown = status is None and state is MintedState.UNDOING
+        tested_at = None if is_unknown else asked_at
+        await self._tokens.change(token, replace(token, state=state, tested_at=tested_at, due_at=asked_at))
         if state is MintedState.UNDOING:
             _log.error("slot_needs_disabled_token", bucket=token.key.bucket, name=token.name)
         self._tokens.wake_minter(token.key)
@@ -86,7 +90,6 @@ def _pause(token: MintedToken, now: datetime) -> timedelta:
 
 
 def _judge(status: CredentialStatus | None, token: MintedToken) -> MintedState:
-    """Return what follows. Where no test is offered, only a token that was never sent is surely not in the slot."""
-    if status is None:
-        return MintedState.UNDOING if token.was_sent else MintedState.TESTED
-    return MintedState.UNDOING if status is CredentialStatus.INVALID else MintedState.TESTED
+    """Return what follows: one that was never sent is surely not in the slot, whatever the slot holds."""
+    is_proven = status is not None and status is not CredentialStatus.INVALID
+    return MintedState.TESTED if is_proven or not token.was_sent else MintedState.UNDOING

@@ -3,6 +3,7 @@
 The slot cannot be read: that it works while a token is disabled is the only proof that it does not hold that token.
 """
 
+import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -16,9 +17,10 @@ from bot.cloudflare.budget import Urgency
 from bot.cloudflare.errors import CloudflareError
 from bot.cloudflare.exchange import Turn
 from bot.cloudflare.minter import MintingClient
+from bot.cloudflare.minting_answers import ListedToken
 from bot.cloudflare.minting_errors import TokenNotOurs
 from bot.model.audit import Event
-from bot.model.errors import RecordDamaged
+from bot.model.errors import BotError, RecordDamaged
 from bot.model.minted import (
     LOOK_AGAIN_AFTER,
     PROBE_AFTER,
@@ -68,6 +70,7 @@ class TakingBack:
             MintedState.DELETING: self._delete,
             MintedState.UNDOING: self._enable,
             MintedState.UNDONE: self._look_again,
+            MintedState.LOST: self._find_out,
         }
 
     def takes(self, token: MintedToken) -> bool:
@@ -82,20 +85,28 @@ class TakingBack:
             return
         try:
             await self._steps[token.state](_Held(lease, turn), token)
-        except (CloudflareError, TokenNotOurs) as error:
+        except (CloudflareError, TokenNotOurs, RecordDamaged) as error:
             await self._postpone(lease, token, error)
         finally:
             turn.give_back()
 
-    async def _postpone(self, lease: MintingLease, token: MintedToken, error: CloudflareError | TokenNotOurs) -> None:
+    async def _postpone(self, lease: MintingLease, token: MintedToken, error: BotError) -> None:
         asked = error.retry_after if isinstance(error, CloudflareError) else None
         pause = asked or (AFTER_TROUBLE if error.retryable else AFTER_REFUSAL)
-        log = _log.info if error.retryable else _log.error
-        log("token_not_taken_back", bucket=token.key.bucket, name=token.name, error=str(error), step=token.state.value)
+        level = logging.INFO if error.retryable else logging.ERROR
+        known = {"bucket": token.key.bucket, "name": token.name, "step": token.state.value}
+        _log.log(level, "token_not_taken_back", error=str(error), **known)
         current = next((each for each in (await self._tokens.work(lease)).tokens if each.name == token.name), None)
         if current is not None:
             later = replace(current, due_at=self._clock() + pause, trouble=error.code)
             await self._tokens.change(current, later, lease=lease)
+
+    async def _find_out(self, held: "_Held", token: MintedToken) -> None:
+        """Ask whether the create whose answer was lost has made a token: by now it is listed, or never was made."""
+        found = await self._cloudflare.find(_name_of(token), held.turn)
+        now = self._clock()
+        settled = replace(token, state=MintedState.GONE) if found is None else as_found(token, found, now)
+        await self._tokens.change(token, settled, lease=held.lease)
 
     async def _begin(self, held: "_Held", token: MintedToken) -> None:
         current = await self._change(held, token, MintedState.DISABLING)
@@ -112,37 +123,36 @@ class TakingBack:
         _log.info("token_disabled", bucket=token.key.bucket, name=token.name)
 
     async def _look(self, held: "_Held", token: MintedToken) -> None:
-        """Delete it if Cloudflare still says that it is disabled: what the database says may be old."""
+        """Begin to delete it, if the test of the slot still counts."""
         now = self._clock()
         if token.tested_at is None or now - token.tested_at > TEST_LIFETIME:
             again = replace(token, state=MintedState.DISABLED, due_at=now)
             await self._tokens.change(token, again, lease=held.lease, wakes=True)
             return
-        seen = await self._cloudflare.get(_id_of(token), _name_of(token), held.turn)
-        if seen is None:
-            await self._bury(held, token)
-        elif seen.status is not TokenStatus.DISABLED:
-            await self._change(held, token, MintedState.RETIRED)
-        else:
-            begun = replace(token, state=MintedState.DELETING, due_at=now, epoch=held.lease.epoch)
-            current = await self._tokens.change(token, begun, lease=held.lease)
-            if current is not None:
-                await self._delete(held, current)
+        begun = replace(token, state=MintedState.DELETING, due_at=now, epoch=held.lease.epoch)
+        current = await self._tokens.change(token, begun, lease=held.lease)
+        if current is not None:
+            await self._delete(held, current)
 
     async def _delete(self, held: "_Held", token: MintedToken) -> None:
+        """Delete it unless Cloudflare says that it is active: what the database says may be old."""
         if token.epoch != held.lease.epoch:  # begun by another process, perhaps long ago
             await self._change(held, token, MintedState.RETIRED)
             return
-        may_send = partial(self._tokens.holds, held.lease)
-        was_there = await self._cloudflare.delete(_id_of(token), _name_of(token), may_send, held.turn)
-        await self._bury(held, token, event=Event.REVOKED)
-        _log.info("token_revoked", bucket=token.key.bucket, name=token.name, was_there=was_there)
+        token_id, name, may_send = _id_of(token), _name_of(token), partial(self._tokens.holds, held.lease)
+        seen = await self._cloudflare.get(token_id, name, held.turn)
+        if seen is None:
+            await self._bury(held, token)
+        elif seen.status is TokenStatus.ACTIVE:
+            await self._change(held, token, MintedState.RETIRED)
+        else:
+            was_there = await self._cloudflare.delete(token_id, name, may_send, held.turn, seen=seen)
+            await self._bury(held, token, event=Event.REVOKED)
+            _log.info("token_revoked", bucket=token.key.bucket, name=token.name, was_there=was_there)
 
     async def _enable(self, held: "_Held", token: MintedToken) -> None:
         if not await self._set_status(held, token, is_active=True):
-            _log.critical("token_gone_but_needed", bucket=token.key.bucket, name=token.name, fix=_FIX)
-            await self._heal(token)
-            await self._bury(held, token)
+            await self._give_up(held, token)
             return
         look_at, times = self._clock() + LOOK_AGAIN_AFTER, token.undone + 1
         undone = replace(token, state=MintedState.UNDONE, due_at=look_at, undone=times, trouble=None)
@@ -153,18 +163,24 @@ class TakingBack:
         """See that it is still on: a "disable" that was sent before can arrive after it. Then have it replaced."""
         seen = await self._cloudflare.get(_id_of(token), _name_of(token), held.turn)
         if seen is None:
-            await self._bury(held, token)
+            await self._give_up(held, token)
         elif seen.status is TokenStatus.DISABLED:
             await self._change(held, token, MintedState.UNDOING)
         else:
-            if token.undone > MOST_UNDONE or not await self._heal(token):
+            is_over = _is_needed(token) and token.undone > MOST_UNDONE
+            if is_over or (_is_needed(token) and not await self._heal(token)):
                 _log.critical("token_kept", bucket=token.key.bucket, name=token.name, fix=_FIX)
             await self._change(held, token, MintedState.KEPT)
 
+    async def _give_up(self, held: "_Held", token: MintedToken) -> None:
+        """Have a token replaced that somebody has deleted, although the slot needs it."""
+        if _is_needed(token):
+            _log.critical("token_gone_but_needed", bucket=token.key.bucket, name=token.name, fix=_FIX)
+            await self._heal(token)
+        await self._bury(held, token)
+
     async def _set_status(self, held: "_Held", token: MintedToken, *, is_active: bool) -> bool:
         """Return False if the token is gone. The change replaces all of it, so it says again what was granted."""
-        if token.expires_at is None:
-            raise RecordDamaged(_TABLE, token.name, "expires_at")
         may_send = partial(self._tokens.holds, held.lease)
         token_id, name, scope = _id_of(token), _name_of(token), Scope(token.scope)
         return await self._cloudflare.set_status(
@@ -188,6 +204,20 @@ class _Held:
 
     lease: MintingLease
     turn: Turn
+
+
+def as_found(token: MintedToken, seen: ListedToken, now: datetime) -> MintedToken:
+    """Return the row of a token that is there although nobody holds it: it is taken back.
+
+    One that was sent may be in a slot, and stays until a newer one is proven.
+    """
+    state = MintedState.KEPT if token.was_sent else MintedState.RETIRED
+    return replace(token, state=state, token_id=seen.id, due_at=now, trouble=None)
+
+
+def _is_needed(token: MintedToken) -> bool:
+    """Return whether a test has said that the slot does not work without it, and not that there is no test."""
+    return token.tested_at is not None
 
 
 def _id_of(token: MintedToken) -> str:

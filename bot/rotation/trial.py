@@ -27,7 +27,7 @@ from bot.cloudflare.minting_errors import (
 from bot.cloudflare.minting_policies import GROUPS
 from bot.model.catalog import BucketKey, CatalogStatus, CredentialStatus
 from bot.model.errors import BotError
-from bot.model.fleet_sums import HEADROOM
+from bot.model.minted import HEADROOM, PROBE_AFTER
 from bot.model.submission import TokenKind
 from bot.model.token_name import Scope, TokenName
 from bot.rotation.trial_questions import Questions, Stopped
@@ -35,8 +35,6 @@ from bot.rotation.trial_slot import TrialSlot
 
 LIVES_FOR: Final = timedelta(hours=1)
 """The token of a trial that could not clean up expires then."""
-TESTED_AFTER: Final = timedelta(seconds=90)
-"""How long the bot waits after it disabled a token, before it tests whether a slot still works."""
 NEW_FOR: Final = timedelta(seconds=60)
 """How long a new token may be unknown, as documented."""
 
@@ -74,6 +72,7 @@ class Trial:
         self._name = TokenName.new(minting.installation, key.bucket)
         self._id: str | None = None
         self._may_exist = False
+        self._was_seen = False
 
     async def walk(self) -> None:
         """Ask one question after the other, and report each answer; end at the first failure that hides the rest."""
@@ -98,15 +97,30 @@ class Trial:
     async def _clean_up_token(self) -> None:
         try:
             token_id = self._id or await self._ask.until(self._find_id)
-            if token_id is not None:
-                await self._ask.insist(lambda: self._minting.delete(token_id, self._name, _always))
+            is_deleted = token_id is not None and await self._delete_for_sure(token_id)
         except BotError as error:
             self._ask.tell_left_behind(self._name, self._expires_at, error)
             return
-        if token_id is None:
-            self._ask.tell_left_behind(self._name, self._expires_at, None)
-        else:
+        if is_deleted:
             self._ask.tell("cleaned up", f'the token "{self._name}" was deleted')
+        else:
+            self._ask.tell_left_behind(self._name, self._expires_at, None)
+
+    async def _delete_for_sure(self, token_id: str) -> bool:
+        """Delete it; if Cloudflare says that there is none, believe that only of one that it has shown before.
+
+        A token that is a moment old may not be there for every one of its servers.
+        """
+
+        async def delete() -> bool | None:
+            try:
+                is_deleted = await self._minting.delete(token_id, self._name, _always)
+            except CloudflareTrouble as error:
+                self._was_seen = self._was_seen or error.possibly_landed
+                raise
+            return is_deleted or self._was_seen or None
+
+        return await self._ask.until(delete) is not None
 
     async def _look_around(self) -> None:
         """Ask what can be asked before there is a token."""
@@ -200,9 +214,9 @@ class Trial:
         seconds = await self._ask.measure(lambda: self._is_refused(minted))
         has_test = self._slot is not None and self._slot.is_test_offered
         later = await self._slot.measure(CredentialStatus.INVALID) if self._slot is not None and has_test else 0.0
-        if seconds is None or later is None or seconds + later > TESTED_AFTER.total_seconds():
+        if seconds is None or later is None or seconds + later > PROBE_AFTER.total_seconds():
             fix = "report it, and grant the verb rotate to nobody: the bot would delete a token that is still used"
-            text = f"a disabled token worked for longer than {TESTED_AFTER.total_seconds():.0f} s"
+            text = f"a disabled token worked for longer than {PROBE_AFTER.total_seconds():.0f} s"
             self._ask.fail("disable", text, fix)
         also = f", and the test of the slot said so {later:.0f} s later" if has_test else ""
         self._ask.tell("disable", f"the token could be disabled; it was refused after {seconds:.0f} s{also}")
@@ -288,7 +302,8 @@ class Trial:
         return not await self._reads(minted)
 
     async def _is_listed(self) -> bool:
-        return await self._minting.find(self._name) is not None
+        self._was_seen = self._was_seen or await self._minting.find(self._name) is not None
+        return self._was_seen
 
     async def _find_id(self) -> str | None:
         found = await self._minting.find(self._name)

@@ -15,11 +15,12 @@ from bot.cloudflare.minting_errors import (
     PermissionNotGrantable,
     RevocationRefused,
 )
+from bot.delivery.verify import MINTED_TOKEN_PATIENCE
 from bot.model.errors import BotError, Transient
 from bot.model.finding import Finding, Mark, Part
 from bot.model.token_name import TokenName
 
-PATIENCE: Final = timedelta(minutes=3)
+PATIENCE: Final = MINTED_TOKEN_PATIENCE
 """As long as the bot waits for a new token."""
 EVERY: Final = timedelta(seconds=2)
 
@@ -27,7 +28,7 @@ _OTHER_SCOPE: Final = "try the other R2_CREDENTIAL_ROTATE_SCOPE"
 _SUPPORT: Final = "ask Cloudflare's support about the code and the Ray ID"
 _FIXES: Final[Mapping[type[BotError], str]] = {
     PermissionNotGrantable: (
-        f"enable R2 on the account, and have an administrator of it create the minting token; or {_OTHER_SCOPE}"
+        f"enable R2 on the account, and have a Super Administrator create the minting token; or {_OTHER_SCOPE}"
     ),
     MintingRefused: _SUPPORT,
     RevocationRefused: _SUPPORT,

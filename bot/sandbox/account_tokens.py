@@ -22,9 +22,9 @@ from bot.sandbox.policies import PERMISSION_GROUPS, describe_group, find_bad_pol
 from bot.sandbox.routes import Kind
 from bot.sandbox.standing import LACKS_A_RIGHT, NOT_ALLOWED, NOT_VALID, Standing, write_time
 
-Flaw = Literal["useless", "refused", "invalid"]
-"""A token that was created without an error and does not serve: it reads no catalog; storing it is refused with 30004;
-or it is stored, and a probe finds it invalid."""
+Flaw = Literal["unknown", "useless", "refused", "invalid"]
+"""A token that was created without an error and does not serve: it never becomes known; it reads no catalog; storing it
+is refused with 30004; or it is stored, and a probe finds it invalid."""
 NameFilter = Literal["part", "whole", "ignored"]
 
 _STATUSES: Final = ("active", "disabled", "expired")
@@ -51,6 +51,8 @@ class AccountToken:
     is_deleted: bool = False
     flaw: Flaw | None = None
     listed_from: datetime
+    changed_at: datetime
+    there_from: datetime
     changes: list[tuple[datetime, str]]
 
     def state_known_at(self, now: datetime) -> str:
@@ -70,8 +72,10 @@ class AccountTokens:
     """The tokens; the public attributes may be read and changed at any time.
 
     `known_after` is how long a new or enabled token stays unusable, `unknown_after` how long a disabled or deleted one
-    stays usable, and `listed_after` how long a new one is missing in lists: in seconds, for the calls that follow.
-    `flaws` are those of the tokens that are created next, None for a good one.
+    stays usable, `listed_after` how long a new one is missing in lists, and `there_after` how long it cannot be got,
+    changed or deleted: in seconds, for the calls that follow.
+    `flaws` are those of the tokens that are created next, None for a good one. `on_change` is called with each token
+    that was created or whose state has changed.
     """
 
     def __init__(self, account_id: str, clock: Callable[[], datetime]) -> None:
@@ -79,11 +83,12 @@ class AccountTokens:
         self.tokens: dict[str, AccountToken] = {}
         self.quota = 500
         self.others = 0
-        self.known_after = self.unknown_after = self.listed_after = 0.0
+        self.known_after = self.unknown_after = self.listed_after = self.there_after = 0.0
         self.name_filter: NameFilter = "part"
         self.not_selectable: set[str] = set()
         self.missing: set[str] = set()
         self.flaws: deque[Flaw | None] = deque()
+        self.on_change: Callable[[AccountToken], None] = lambda _: None
         self._clock = clock
 
     def find(self, value: str) -> AccountToken | None:
@@ -99,7 +104,7 @@ class AccountTokens:
         """Return how a token stands by now, when it asks about itself or is used for a bucket."""
         now, state = self._clock(), token.state_known_at(self._clock())
         known = {"token_id": token.id, "expires_at": token.expires_on, "expires_in": None}
-        if state in ("unknown", "deleted"):
+        if state in ("unknown", "deleted") or token.flaw == "unknown":
             return Standing(is_known=False, when_read=NOT_ALLOWED, when_stored=NOT_VALID)
         if not token.is_usable(now):
             status: Literal["disabled", "expired"] = "disabled" if state == "disabled" else "expired"
@@ -149,9 +154,12 @@ class AccountTokens:
             expires_on=expires_on,
             flaw=self.flaws.popleft() if self.flaws else None,
             listed_from=now + timedelta(seconds=self.listed_after),
+            changed_at=now,
+            there_from=now + timedelta(seconds=self.there_after),
             changes=[(now + timedelta(seconds=self.known_after), "active")],
         )
         self.tokens[token.id] = token
+        self.on_change(token)
         return token
 
     def list_page(self, query: Mapping[str, str]) -> web.Response:
@@ -202,24 +210,33 @@ class AccountTokens:
         """Delete a token, as somebody in the dashboard would."""
         token = self.tokens[token_id]
         self._change(token, "deleted")
-        token.is_deleted = True
 
     def disable_by_hand(self, token_id: str) -> None:
         """Disable a token, as somebody in the dashboard would."""
         self._change(self.tokens[token_id], "disabled")
+
+    def enable_by_hand(self, token_id: str) -> None:
+        """Enable a disabled token, as somebody in the dashboard would."""
+        self._change(self.tokens[token_id], "active")
 
     def _change(self, token: AccountToken, state: str) -> None:
         """Note a state, which is known later; a later one never becomes known before an earlier one."""
         if state == (token.status if not token.is_deleted else "deleted"):
             return
         lag = self.known_after if state == "active" else self.unknown_after
-        known_from = max(self._clock() + timedelta(seconds=lag), token.changes[-1][0])
+        token.changed_at = self._clock()
+        known_from = max(token.changed_at + timedelta(seconds=lag), token.changes[-1][0])
         token.changes.append((known_from, state))
-        token.status = state if state != "deleted" else token.status
+        if state == "deleted":
+            token.is_deleted = True
+        else:
+            token.status = state
+        self.on_change(token)
 
     def _there(self, token_id: str) -> AccountToken | None:
         token = self.tokens.get(token_id)
-        return None if token is None or token.is_deleted else token
+        is_there = token is not None and not token.is_deleted and token.there_from <= self._clock()
+        return token if is_there else None
 
     def _select(self, name: str | None, *, is_expired_wanted: bool) -> list[AccountToken]:
         now = self._clock()

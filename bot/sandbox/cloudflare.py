@@ -146,6 +146,7 @@ class FakeCloudflare:
         self.families: set[str] = set(FAMILIES)
         self.requests: list[ReceivedRequest] = []
         self.writes: list[Write] = []
+        self.on_request: Callable[[ReceivedRequest], None] = lambda _: None
         self.on_write: Callable[[], None] = lambda: None
         self.slow_delay = 3.0
         self.retry_after = 5
@@ -211,6 +212,10 @@ class FakeCloudflare:
         """Return the token that the bucket's slot holds. The real Cloudflare shows it to nobody."""
         return self.buckets[bucket].token
 
+    def write_by_hand(self, bucket: str, token: str) -> None:
+        """Put a token into a slot, as somebody with another tool would."""
+        self._write(self.buckets[bucket], token, FAMILIES[0])
+
     def list_tokens(self) -> list[ListedToken]:
         """Return the tokens that were created here, deleted ones too, each with the slots that hold it."""
         return [
@@ -228,9 +233,11 @@ class FakeCloudflare:
         """Forget a token: from now on it is unknown everywhere, and not valid in a slot that holds it."""
         self._revoked.add(token)
 
-    def fail_next(self, kind: Kind, *, times: int = 1, **failure: Unpack[Failure]) -> None:
+    def fail_next(self, kind: Kind, *, times: int = 1, **failure: Unpack[Failure]) -> PlannedFailure:
         """Let the next `times` requests of this kind fail; several failures happen one after the other."""
-        self._failures.append(PlannedFailure(kind, failure, times))
+        planned = PlannedFailure(kind, failure, times)
+        self._failures.append(planned)
+        return planned
 
     def forget_failures(self) -> None:
         """Let all requests succeed again."""
@@ -260,6 +267,7 @@ class FakeCloudflare:
     async def respond(self, received: ReceivedRequest) -> web.Response:
         """Answer a request that came over a socket, or in any other way; raises Dropped for no answer."""
         await self.land()
+        self.on_request(received)
         self.requests.append(received)
         ray = f"{0x5A4D << 48 | len(self.requests):016x}-BOX"
         allowance = self._count(received)
@@ -458,15 +466,18 @@ class FakeCloudflare:
         )
         if refusal is not None or bucket is None:
             return refusal or accept(None)
-        bucket.token = token
-        self.writes.append(Write(bucket=name, token=token, family=family, at=self._clock()))
-        self.on_write()
+        self._write(bucket, token, family)
         if behaviour is Behaviour.SLOW:
             await asyncio.sleep(self.slow_delay)
         if behaviour is Behaviour.ANSWER_LOST and tried == 0:
             raise Dropped
         self._start_over(name, token)
         return accept(None)
+
+    def _write(self, bucket: SmallBucket, token: str, family: str) -> None:
+        bucket.token = token
+        self.writes.append(Write(bucket=bucket.name, token=token, family=family, at=self._clock()))
+        self.on_write()
 
     def _start_over(self, name: str, token: str) -> None:
         """Forget what a token has met: anyone who submits it again is to see its trouble again."""

@@ -41,10 +41,14 @@ class PlannedFailure:
     failure: Failure
     times_left: int
 
+    def call_off(self) -> None:
+        """Let the requests that it has not met yet succeed."""
+        self.times_left = 0
+
 
 def take_failure(planned: list[PlannedFailure], kind: Kind) -> Failure | None:
     """Take the next failure for this kind off the plan."""
-    first = next((each for each in planned if each.kind in (kind, "any")), None)
+    first = next((each for each in planned if each.times_left > 0 and each.kind in (kind, "any")), None)
     if first is None:
         return None
     first.times_left -= 1

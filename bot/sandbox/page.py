@@ -34,6 +34,7 @@ class Page:
 
     actions: UserActions
     state: PageState
+    press_panel: Callable[[str], None]
     _is_stopping: bool = False
 
     def add_routes(self, router: web.UrlDispatcher) -> None:
@@ -87,6 +88,7 @@ class Page:
             "close": self._close,
             "open": self._open,
             "click": self._click,
+            "press": self._press,
         }
         action = actions.get(request.match_info["action"])
         if action is None:
@@ -141,6 +143,11 @@ class Page:
         if where is None:
             reject_step("that message is gone")
         return _clicked(await self.actions.click(asked["user"], where, asked["action"], asked.get("value")))
+
+    async def _press(self, asked: JsonObject) -> JsonObject:
+        self.press_panel(asked["press"])
+        self.actions.workspace.changes.announce()
+        return {}
 
     def _modal(self, asked: JsonObject) -> OpenView:
         view = self.actions.modals.top(asked["user"])

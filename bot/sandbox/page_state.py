@@ -34,15 +34,56 @@ class PanelSlot:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PanelData:
-    """What the side panel shows; without tokens and slots there is no panel.
+class PanelAccountToken:
+    """An API token of the account. `title` and `detail` are its name, in parts; a name without parts is all title.
 
-    `start` is what somebody new does first, in mrkdwn, a line each: it stands where a conversation begins.
+    `next` says what follows, `until` when at the earliest. `presses` are the buttons, each with what is sent when it is
+    pressed.
+    """
+
+    id: str
+    group: str
+    title: str
+    detail: str = ""
+    status: str
+    slots: tuple[str, ...] = ()
+    expires_at: datetime | None = None
+    note: str = ""
+    next: str = ""
+    until: datetime | None = None
+    presses: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PanelSwitch:
+    """Something that can be made to go wrong; `press` is what is sent to turn it on or off."""
+
+    group: str
+    label: str
+    explanation: str
+    is_on: bool
+    press: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PanelData:
+    """What the side panel shows; with nothing to show there is no panel.
+
+    `start` is what somebody new does first, in mrkdwn, a line each: it stands where a conversation begins, and `also`
+    below it. `about` stands above the account's tokens.
     """
 
     start: tuple[str, ...] = ()
+    also: tuple[str, ...] = ()
     tokens: tuple[PanelToken, ...] = ()
     slots: tuple[PanelSlot, ...] = ()
+    about: str = ""
+    account: tuple[PanelAccountToken, ...] = ()
+    switches: tuple[PanelSwitch, ...] = ()
+
+    def describe(self) -> JsonObject:
+        """Return it as JSON, times in ISO 8601."""
+        return {name: _as_json(value) for name, value in asdict(self).items()}
 
 
 @dataclass(slots=True)
@@ -55,7 +96,7 @@ class PageState:
     def seen_by(self, user_id: str) -> JsonObject:
         """Return all that the page shows to a person."""
         workspace = self.actions.workspace
-        config, transport, panel = workspace.config, self.actions.transport, self.panel()
+        config, transport = workspace.config, self.actions.transport
         modal, home = self.actions.modals.top(user_id), self.actions.homes.of(user_id)
         return {
             "workspace": config.team_name,
@@ -72,13 +113,7 @@ class PageState:
             "channels": [self._channel(channel, user_id) for channel in workspace.seen_channels(user_id)],
             "view": None if modal is None else self._modal(modal),
             "home": None if home is None else self._view(home),
-            "panel": {
-                "start": list(panel.start),
-                "tokens": [asdict(token) for token in panel.tokens],
-                "slots": [
-                    {**asdict(slot), "stored_at": slot.stored_at and slot.stored_at.isoformat()} for slot in panel.slots
-                ],
-            },
+            "panel": self.panel().describe(),
         }
 
     def _channel(self, channel: Channel, user_id: str) -> JsonObject:
@@ -140,3 +175,11 @@ class PageState:
                 if one.kind == "conversations_select"
             },
         }
+
+
+def _as_json(value: object) -> object:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, dict):
+        return {name: _as_json(one) for name, one in value.items()}
+    return [_as_json(one) for one in value] if isinstance(value, list | tuple) else value

@@ -61,6 +61,12 @@ def reaches_bucket(policies: Sequence[dict[str, Any]], account_id: str, bucket: 
     return not wanted.isdisjoint(_allowed(policies))
 
 
+def find_buckets(policies: Sequence[dict[str, Any]], account_id: str) -> list[str]:
+    """Return the buckets that the policies name."""
+    start = f"{_BUCKET}.{account_id}_default_"
+    return [resource.removeprefix(start) for _, resource in _allowed(policies) if resource.startswith(start)]
+
+
 def _allowed(policies: Sequence[dict[str, Any]]) -> Iterator[tuple[str, str]]:
     for policy in policies:
         for group in policy["permission_groups"] if policy["effect"] == "allow" else ():

@@ -68,6 +68,14 @@ def bot_environment(
     }
 
 
+def rotation_environment(cloudflare: FakeCloudflare, grace: timedelta) -> dict[str, str]:
+    """Return the settings with which the bot may make tokens, once a policy grants somebody the verb rotate."""
+    return {
+        "CLOUDFLARE_MINTING_TOKEN": cloudflare.minting_token,
+        "R2_CREDENTIAL_ROTATE_GRACE": f"{grace.total_seconds():g}s",
+    }
+
+
 def find_free_port(wanted: int | None = None) -> int:
     """Return a free port on loopback, any or the wanted one; raises OSError when there is none."""
     for port in itertools.islice(_PORTS, _TRIES) if wanted is None else (wanted,):

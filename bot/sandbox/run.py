@@ -3,31 +3,36 @@
 import asyncio
 import signal
 import tempfile
+from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
+from bot.sandbox.account_table import AccountTable
 from bot.sandbox.cloudflare import FakeCloudflare
 from bot.sandbox.manifest import install
-from bot.sandbox.page_state import PanelData, PanelSlot, PanelToken
-from bot.sandbox.process import BotProcess, Transport, bot_environment, find_free_port
+from bot.sandbox.panel import Panel
+from bot.sandbox.process import BotProcess, Transport, bot_environment, find_free_port, rotation_environment
 from bot.sandbox.slack import FakeSlack
-from bot.sandbox.tokens import READY_MADE_TOKENS, Behaviour, make_token
+from bot.sandbox.tokens import Behaviour, make_token
+from bot.sandbox.troubles import Troubles
 
 DEFAULT_PORT: Final = 8080
+GRACE: Final = timedelta(seconds=30)
+"""How long a replaced token still works here: nobody wants to wait an hour to see what follows."""
 
-_POLICY: Final = """[[rule]]
+_LAG_SECONDS: Final = 2.0
+"""After so long the fake Cloudflare knows of a change: long enough to be seen."""
+
+_RULE: Final = """[[rule]]
 usergroups = ["{group}"]
-verbs = ["store", "check", "status", "history", "enable"]
-approvals = 1
+verbs = ["store", "check", "status", "history", "enable", "rotate"]
+"""
+_APPROVALS: Final = """approvals = 1
 approvers = ["{group}"]
 """
 
-_AT_ONCE: Final = "The result appears in this channel."
-_WITH_APPROVAL: Final = (
-    "Then become another person (*You are*, at the top left) and press *Approve* or *Deny* in this channel."
-)
-
-_CATALOG_WORDS: Final = {"active": "active", "inactive": "switched off", None: "not enabled"}
+_TEAMS: Final = ("ads", "checkout", "fraud", "growth", "logistics", "search", "support", "warehouse")
+_DATA: Final = ("clicks", "daily", "events", "exports", "raw")
 
 
 def choose_port(wanted: int | None) -> int:
@@ -40,30 +45,41 @@ def choose_port(wanted: int | None) -> int:
         return find_free_port()
 
 
-async def run_sandbox(*, port: int, transport: Transport, manifest: str, four_eyes: bool = False) -> int:
+async def run_sandbox(
+    *, port: int, transport: Transport, manifest: str, four_eyes: bool = False, fleet: bool = False
+) -> int:
     """Run until SIGINT or SIGTERM, or until the bot ends; return the bot's exit code.
 
     `manifest` is the app's, as it would be pasted into Slack. `four_eyes`: another person has to agree to each token.
+    `fleet`: there are forty more buckets.
     """
     async with FakeCloudflare() as cloudflare, FakeSlack(install(manifest), port=port) as slack:
         furnish(cloudflare)
-        show_panel(cloudflare, slack, four_eyes=four_eyes)
+        if fleet:
+            furnish_fleet(cloudflare)
+        table = AccountTable(cloudflare=cloudflare, grace=GRACE)
+        table.furnish()
+        let_take_time(cloudflare)
+        troubles = Troubles(cloudflare)
+        Panel(
+            cloudflare=cloudflare, slack=slack, table=table, troubles=troubles, four_eyes=four_eyes, has_fleet=fleet
+        ).show()
         with tempfile.TemporaryDirectory(prefix="r2-credential-sandbox-") as directory:
             bot_port = find_free_port()
             if transport == "http":
                 slack.request_url = f"http://127.0.0.1:{bot_port}/slack/events"
             environment = bot_environment(slack, cloudflare, Path(directory) / "data", transport, bot_port)
-            if four_eyes:
-                need_approvals(environment, Path(directory))
+            environment |= rotation_environment(cloudflare, GRACE)
+            put_policy(environment, Path(directory), four_eyes=four_eyes)
             return await _run_bot(BotProcess(environment, Path(directory)), slack.url)
 
 
-def need_approvals(environment: dict[str, str], directory: Path) -> None:
-    """Put a policy in the place of the lists: what one of the people submits, another one approves."""
+def put_policy(environment: dict[str, str], directory: Path, *, four_eyes: bool = False) -> None:
+    """Put a policy in the place of the lists, so that the group may rotate; with `four_eyes`, another one approves."""
     group = environment.pop("R2_CREDENTIAL_ALLOWED_USERGROUPS")
     environment.pop("R2_CREDENTIAL_ALLOW_ENABLE")
     policy = directory / "policy.toml"
-    policy.write_text(_POLICY.format(group=group), encoding="utf-8")
+    policy.write_text((_RULE + (_APPROVALS if four_eyes else "")).format(group=group), encoding="utf-8")
     policy.chmod(0o600)
     environment["R2_CREDENTIAL_POLICY"] = str(policy)
 
@@ -77,35 +93,16 @@ def furnish(cloudflare: FakeCloudflare) -> None:
     cloudflare.add_bucket("photos", catalog=None)
 
 
-def show_panel(cloudflare: FakeCloudflare, slack: FakeSlack, *, four_eyes: bool = False) -> None:
-    """Fill the page's side panel, and keep it up to date."""
-    slack.panel = lambda: describe(cloudflare, slack.config.commands[0].command, four_eyes=four_eyes)
-    cloudflare.on_write = slack.notify_panel
+def furnish_fleet(cloudflare: FakeCloudflare) -> None:
+    """Put forty more buckets into the account; every third one holds a token that somebody has pasted."""
+    for number, name in enumerate(f"{team}-{data}" for team in _TEAMS for data in _DATA):
+        cloudflare.add_bucket(name, token=None if number % 3 else make_token(Behaviour.GOOD, number=100 + number))
 
 
-def describe(cloudflare: FakeCloudflare, command: str, *, four_eyes: bool = False) -> PanelData:
-    """Return what to do first, the tokens to try, and what each slot holds: only a sandbox can see into one."""
-    stored_at = {write.bucket: write.at for write in cloudflare.writes}
-    return PanelData(
-        start=(
-            f"Type `{command}` below and press *Enter*.",
-            "Choose a bucket, then press *Paste* beside one of the tokens in the Sandbox panel.",
-            f"Press *Check or store*. {_WITH_APPROVAL if four_eyes else _AT_ONCE}",
-        ),
-        tokens=tuple(
-            PanelToken(label=each.label, explanation=each.explanation, token=each.token) for each in READY_MADE_TOKENS
-        ),
-        slots=tuple(
-            PanelSlot(
-                bucket=bucket.name,
-                catalog_state=_CATALOG_WORDS[bucket.catalog],
-                credential_state="present" if bucket.token else "absent",
-                stored=bucket.token,
-                stored_at=stored_at.get(bucket.name),
-            )
-            for bucket in cloudflare.buckets.values()
-        ),
-    )
+def let_take_time(cloudflare: FakeCloudflare) -> None:
+    """Let changes of tokens become known a moment later, as they do at Cloudflare."""
+    tokens = cloudflare.tokens
+    tokens.known_after = tokens.unknown_after = tokens.listed_after = _LAG_SECONDS
 
 
 async def _run_bot(bot: BotProcess, url: str) -> int:

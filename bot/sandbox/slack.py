@@ -22,7 +22,7 @@ from bot.sandbox.payloads import Payloads
 from bot.sandbox.transport import RawAnswer, Sent, Transport
 from bot.sandbox.user_actions import UserActions
 from bot.sandbox.web_api import ApiCall, WebApi
-from bot.sandbox.workspace import PATIENCE, Changes, FakeSlackConfig, Workspace, fits_filter
+from bot.sandbox.workspace import PATIENCE, Changes, FakeSlackConfig, Workspace, fits_filter, reject_step
 
 _LARGEST_BODY = 8 * 1024 * 1024
 _SHUTDOWN_SECONDS = 2.0
@@ -67,7 +67,8 @@ class FakeSlack(UserActions):
         )
         # The composition of the sandbox puts its own here, and calls `notify_panel` when it has something new.
         self.panel: Callable[[], PanelData] = PanelData
-        self._page = Page(self, PageState(self, self._panel_now))
+        self.press_panel: Callable[[str], None] = reject_step
+        self._page = Page(self, PageState(self, self._panel_now), self._press_panel)
         self._runner: web.AppRunner | None = None
 
     async def __aenter__(self) -> Self:
@@ -214,6 +215,9 @@ class FakeSlack(UserActions):
 
     def _panel_now(self) -> PanelData:
         return self.panel()
+
+    def _press_panel(self, press: str) -> None:
+        self.press_panel(press)
 
     def _default_conversation(self, one: Field, view: OpenView) -> str | None:
         channel = self.workspace.channels.get(view.channel_id or "")

@@ -10,6 +10,7 @@ from bot.model.catalog import BucketKey
 from bot.model.submission import State, Task
 from bot.storage.audit import AuditChain, read_head
 from bot.storage.authentic import ADOPTED, FINAL_STATES, SEALED, entry_of, sign_submission, text_of
+from bot.storage.minted_doubt import sign_again
 from bot.storage.schema import CREDENTIALS, SUBMISSIONS
 
 
@@ -29,9 +30,11 @@ def adopt(
 ) -> None:
     """Append these entries; then vouch for submissions whose results are not posted, as they are now.
 
-    A chain that begins with them vouches for the credentials in the slots too.
+    A chain that begins with them vouches for the credentials in the slots too, and for the bot's own tokens.
     """
     stored = connection.execute(select(CREDENTIALS)).all() if entries else []
+    if entries:
+        sign_again(connection, chain.authenticity)
     entries += map(_adopted, stored)
     for row in connection.execute(select(SUBMISSIONS).where(SUBMISSIONS.c.reported_at.is_(None), *which)).all():
         signed = sign_submission(chain.authenticity, dict(row._mapping) | {"nonce": ADOPTED})  # noqa: SLF001 - public in SQLAlchemy, with this name

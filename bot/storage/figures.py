@@ -1,18 +1,22 @@
 """The figures that an operator watches, read from a few rows, however long the history is."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
 from sqlalchemy import Connection, case, func, select
 
-from bot.model.catalog import is_bucket_name
+from bot.model.catalog import StoredCredential, is_bucket_name
+from bot.model.in_turns import in_turns
 from bot.model.known_catalogs import KnownCatalogs
 from bot.model.submission import State
 from bot.storage.catalogs import Catalogs
 from bot.storage.database import Database
 from bot.storage.schema import CATALOGS, SNAPSHOTS, SUBMISSIONS
+
+Replaces = Callable[[StoredCredential, KnownCatalogs], bool]
+"""Whether a token is replaced before it expires without anybody's doing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,13 +35,15 @@ class Figures:
     expiries: Mapping[str, datetime]
 
 
-async def read_figures(database: Database, catalogs: Catalogs) -> Figures:
+async def read_figures(database: Database, catalogs: Catalogs, replaces: Replaces = lambda *_: False) -> Figures:
     """Read them; raises DatabaseTrouble. Damaged rows are left out: others report them.
+
+    `replaces` says of which tokens the expiry concerns nobody.
 
     The expiries are known in memory: reading 10,000 rows at each scrape held up all other work for 200 ms.
     """
     figures = await database.run(lambda connection: _read(connection, catalogs.account_id))
-    return replace(figures, expiries=dict(_find_expiries(await catalogs.catch_up())))
+    return replace(figures, expiries=await _find_expiries(await catalogs.catch_up(), replaces))
 
 
 _SUBMISSION: Final = SUBMISSIONS.c
@@ -79,10 +85,12 @@ def _count_catalogs(connection: Connection, account_id: str) -> dict[tuple[str, 
     return {(str(row.status), str(row.credential)): row.number for row in connection.execute(query)}
 
 
-def _find_expiries(known: KnownCatalogs) -> Iterator[tuple[str, datetime]]:
-    """Yield each bucket whose slot is known to hold what the bot stored, with the time at which that expires."""
-    for credential in known.credentials.values():
+async def _find_expiries(known: KnownCatalogs, replaces: Replaces) -> dict[str, datetime]:
+    """Return each bucket whose slot is known to hold what the bot stored, with the time at which that expires."""
+    found = {}
+    async for credential in in_turns(known.credentials.values()):
         catalog = known.catalogs.get(credential.bucket)
         expires_at = credential.expires_in(catalog) if catalog else None
-        if expires_at is not None and is_bucket_name(credential.bucket):
-            yield credential.bucket, expires_at
+        if expires_at is not None and is_bucket_name(credential.bucket) and not replaces(credential, known):
+            found[credential.bucket] = expires_at
+    return found

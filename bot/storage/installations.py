@@ -71,11 +71,17 @@ class Installations:
         await self._database.run(note)
 
     def _find_or_make(self, connection: Connection) -> str:
-        fields = {"account_id": self._account_id, "mark": self._authenticity.installation_mark()}
-        new = fields | {"signature": self._authenticity.sign(_KIND, fields)}
+        mark = self._authenticity.installation_mark()
+        new = {"account_id": self._account_id, "mark": mark}
+        new |= {"signature": sign_mark(self._authenticity, self._account_id, mark)}
         connection.execute(insert_into(connection, INSTALLATIONS).on_conflict_do_nothing(), new)
         row = connection.execute(select(INSTALLATIONS).where(_ROW.account_id == self._account_id)).one()
         known = {"account_id": row.account_id, "mark": row.mark}
         if not self._authenticity.verifies(_KIND, known, row.signature):
             raise RecordForged(INSTALLATIONS.name, self._account_id, "signature")
         return str(row.mark)
+
+
+def sign_mark(authenticity: Authenticity, account_id: str, mark: str) -> str:
+    """Return the signature of an account's mark."""
+    return authenticity.sign(_KIND, {"account_id": account_id, "mark": mark})

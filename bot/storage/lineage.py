@@ -23,6 +23,7 @@ from bot.model.move import Change
 from bot.storage.chain_start import begin_anew
 from bot.storage.high_water_mark import HighWaterMark, Mark
 from bot.storage.lock import lock_name
+from bot.storage.minted_doubt import doubt_tokens
 from bot.storage.moves import end_all_open
 from bot.storage.position import MOST, Position, is_at, read_position
 from bot.storage.schema import LEASES, ORIGINS, SUBMISSIONS
@@ -121,6 +122,7 @@ class Lineage:
         if is_restored:
             now = replace(now, id=uuid4().hex)  # by its new id, every older backup is still recognised
             changes = end_all_open(connection, self._submissions.chain, self._clock())
+            doubt_tokens(connection, self._submissions.chain, self._clock())
             connection.execute(update(LEASES).values(epoch=LEASES.c.epoch + 1))  # takes each away from its holder
         elif recorded is None:  # on disk before the commit: a kill in between must not look like a restore
             self._mark.adopt(Mark(database_id=now.id, sent=sent, is_new=True))

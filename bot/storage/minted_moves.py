@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, Connection, Row, exists, select, tuple_
 
 from bot.model.minted import ON_ITS_WAY, REPLACEABLE, MintedState, MintedToken
 from bot.model.move import Change, Move
-from bot.model.submission import State, Task
+from bot.model.submission import State, Submission, Task
 from bot.storage.audit import AuditChain
 from bot.storage.damage import LeftToOthers
 from bot.storage.minted_rows import change_token, find_current, read_tokens, select_left
@@ -51,18 +51,18 @@ def _follow(connection: Connection, chain: AuditChain, change: Change, move: Mov
     elif submission.state is State.STORED and change.is_new_state and move.retires_at is not None:
         change_token(connection, chain, token, replace(token, state=MintedState.PROVEN), move.at)
     elif submission.is_ended and change.is_new_state:
-        _leave(connection, chain, token, move.at)
+        _leave(connection, chain, token, submission, move.at)
 
 
-def _leave(connection: Connection, chain: AuditChain, token: MintedToken, at: datetime) -> None:
-    """Hand what an ended submission leaves to the minter: a token that was never sent is taken back at once.
+def _leave(connection: Connection, chain: AuditChain, token: MintedToken, submission: Submission, at: datetime) -> None:
+    """Hand what an ended submission leaves to the minter: a token that is surely in no slot is taken back at once.
 
-    A request that makes one may be out: the minter, whose request it is, will know or find out.
+    While a request that makes one may be out, the row stays as the minter knows it: it will know, or find out.
     """
-    if token.state is MintedState.CREATED:
-        change_token(connection, chain, token, replace(token, state=MintedState.RETIRED, due_at=at), at)
-    elif token.state is MintedState.INTENDED:
-        change_token(connection, chain, token, replace(token, due_at=at), at)
+    is_refused = token.state is MintedState.SENT and not submission.possibly_written
+    if token.state is MintedState.CREATED or is_refused:
+        retired = replace(token, state=MintedState.RETIRED, due_at=at, was_sent=False)
+        change_token(connection, chain, token, retired, at)
 
 
 def _retire_older(

@@ -40,16 +40,15 @@ def read_tokens(
 
 def read_token(row: Row[Any], authenticity: Authenticity) -> MintedToken:
     """Read a row; raises RecordDamaged, also if the bot has not written it."""
-    require_shape(row, MINTED_TOKENS)
-    key = BucketKey(account_id=row.account_id, bucket=row.bucket)
-    values = {name: getattr(row, name) for name in COLUMNS}
-    try:
-        token = MintedToken(key=key, **values | {"state": MintedState(row.state)})
-    except ValueError:
-        raise RecordDamaged(MINTED_TOKENS.name, row.name, "state") from None
+    token = _as_token(row)
     if not authenticity.verifies(_KIND, _fields(token), row.signature):
         raise RecordForged(MINTED_TOKENS.name, row.name, "signature")
     return token
+
+
+def sign_row(authenticity: Authenticity, row: Row[Any]) -> str:
+    """Return the signature of a row as it is; raises RecordDamaged."""
+    return authenticity.sign(_KIND, _fields(_as_token(row)))
 
 
 def add_token(connection: Connection, chain: AuditChain, token: MintedToken) -> None:
@@ -84,6 +83,16 @@ def find_current(
 ) -> MintedToken | None:
     """Return the last of the tokens that is in one of these states."""
     return next((token for token in reversed([*tokens]) if token.state in states), None)
+
+
+def _as_token(row: Row[Any]) -> MintedToken:
+    require_shape(row, MINTED_TOKENS)
+    key = BucketKey(account_id=row.account_id, bucket=row.bucket)
+    values = {name: getattr(row, name) for name in COLUMNS}
+    try:
+        return MintedToken(key=key, **values | {"state": MintedState(row.state)})
+    except ValueError:
+        raise RecordDamaged(MINTED_TOKENS.name, row.name, "state") from None
 
 
 def _values(token: MintedToken, authenticity: Authenticity) -> dict[str, Any]:

@@ -39,8 +39,7 @@ from bot.storage.upsert import insert_into
 HELD_FOR: Final = timedelta(seconds=60)
 """Longer than a request may take; another process waits as long for one that was killed."""
 
-_NOTHING: Final = frozenset({MintedState.PROVEN, MintedState.KEPT, MintedState.SENT, MintedState.IN_SLOT, *OVER})
-_MINTERS: Final = [state.value for state in MintedState if state not in _NOTHING | {MintedState.DISABLED}]
+_MINTERS: Final = sorted({MintedState.INTENDED, MintedState.LOST, *TAKEN_BACK} - {MintedState.DISABLED})
 """The states in which the minter has something to do, at once or when it is due."""
 
 _LEASE: Final = MINTING_LEASES.c

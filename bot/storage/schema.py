@@ -383,7 +383,7 @@ FLEETS: Final = Table(
 
 `holder` is the process that works on it. At most one of an account is current.
 """
-_IS_CURRENT: Final = text("state IN ('running', 'stopping')")
+_IS_CURRENT: Final = text("state = 'running' OR state = 'stopping'")
 Index(
     "fleets_current",
     FLEETS.c.account_id,

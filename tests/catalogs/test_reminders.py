@@ -18,11 +18,15 @@ from bot.catalogs.reminders import CredentialWatch, find_reminder
 from bot.model.audit import Entry, Event, Who
 from bot.model.catalog import BucketKey, Catalog, CatalogStatus, CredentialStatus, Snapshot, StoredCredential
 from bot.model.errors import DatabaseUnavailable, SlackUnavailable
+from bot.model.submission import Task
+from bot.policy.rules import People, Rule, Verb
+from bot.policy.scheduled import Overdue, Scheduled
 from bot.storage.catalogs import Catalogs, note_stored
 from bot.storage.sqlite import SqliteDatabase
 from bot.storage.submissions import Submissions
 from tests.clock import Clock
-from tests.make import CHAIN
+from tests.make import CHAIN, make_new_submission
+from tests.rotation.scene import EVERY, Rotations, make_scheduled
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 DAY, MINUTE = timedelta(days=1), timedelta(minutes=1)
@@ -117,12 +121,18 @@ class SmallChannel:
 
     def __init__(self) -> None:
         self.said: list[tuple[str, str, datetime | None]] = []
+        self.codes: list[str | None] = []
         self.failing: dict[str, Exception] = {}
         self.meanwhile: Callable[[], None] = lambda: None
 
     async def remind_of_expiry(self, credential: StoredCredential, due_at: datetime) -> None:
         """Record it."""
         self._say(("expiry", credential.bucket, due_at))
+
+    async def announce_overdue(self, overdue: Overdue, due_at: datetime) -> None:
+        """Record it, with the error of the last failure."""
+        self.codes.append(overdue.failure.code if overdue.failure else None)
+        self._say(("overdue", overdue.credential.bucket, due_at))
 
     async def announce_broken(self, credential: StoredCredential) -> None:
         """Record it."""
@@ -166,7 +176,13 @@ class Scene:
     def new_watch(self) -> CredentialWatch:
         """Return another one, as a restarted process has it."""
         return CredentialWatch(
-            self.catalogs, self.channel, self.clock, REMINDERS, serves=lambda _: True, is_authentic=self.is_authentic
+            self.catalogs,
+            self.channel,
+            self.clock,
+            REMINDERS,
+            serves=lambda _: True,
+            is_authentic=self.is_authentic,
+            scheduled=make_scheduled(),
         )
 
     async def store(self, *credentials: StoredCredential) -> None:
@@ -352,3 +368,121 @@ async def test_a_missing_database_does_not_end_the_watch(scene: Scene, database_
     assert [line["event"] for line in logged] == ["sqlite_failed", "watch_interrupted"]
     _bring_back(database_path)
     assert await scene.look() == [("expiry", "lake", NOW)]
+
+
+ROTATED_AT = NOW - 100 * DAY
+OVERDUE_AT, EXPIRES_AT = ROTATED_AT + EVERY * 1.25, ROTATED_AT + EVERY * 1.5
+
+
+async def _rotate(scene: Scene, *buckets: str) -> Rotations:
+    """Rotate these buckets long ago."""
+    scene.clock.now = ROTATED_AT
+    rotations = Rotations(scene.database, scene.clock)
+    for bucket in buckets:
+        await rotations.press(bucket)
+    return rotations
+
+
+async def _look_until(scene: Scene, end: datetime) -> list[tuple[str, str, datetime | None]]:
+    said = []
+    while scene.clock.now < end:
+        said += await scene.look()
+        scene.clock.advance(DAY / 4)
+    return said
+
+
+async def test_what_the_schedule_replaces_is_announced_when_that_is_overdue(scene: Scene) -> None:
+    """Once when a quarter more has passed, and again at the times of the reminders after that, in other words."""
+    await _rotate(scene, "lake")
+    assert await _look_until(scene, OVERDUE_AT) == []
+    assert await _look_until(scene, EXPIRES_AT + 40 * DAY) == [
+        ("overdue", "lake", OVERDUE_AT),
+        ("overdue", "lake", EXPIRES_AT - 3 * DAY),
+        ("overdue", "lake", EXPIRES_AT),
+    ]
+    assert scene.channel.codes == [None, None, None]
+
+
+async def test_why_it_is_overdue_is_known(scene: Scene, log: io.StringIO) -> None:
+    """From the last attempt, whoever made it; the log has it too."""
+    rotations = await _rotate(scene, "lake")
+    await rotations.submissions.add(make_new_submission(id="VFAIL", task=Task.ROTATE, accepted_at=ROTATED_AT + DAY))
+    await rotations.end_badly(KEY)
+    scene.clock.now = OVERDUE_AT
+    assert await scene.look() == [("overdue", "lake", OVERDUE_AT)]
+    assert scene.channel.codes == ["throttled"]
+    [line] = [each for each in map(json.loads, log.getvalue().splitlines()) if each["event"] == "rotation_overdue"]
+    assert (line["bucket"], line["error"], line["since"]) == ("lake", "throttled", OVERDUE_AT.isoformat())
+
+
+async def test_a_rotation_in_time_is_announced_by_nobody(scene: Scene) -> None:
+    """The next one counts from there."""
+    rotations = await _rotate(scene, "lake")
+    scene.clock.now = ROTATED_AT + EVERY
+    await rotations.press()
+    assert await _look_until(scene, OVERDUE_AT + EVERY) == []
+    assert await _look_until(scene, OVERDUE_AT + EVERY + DAY) == [("overdue", "lake", OVERDUE_AT + EVERY)]
+
+
+ONLY_STORING = Rule(name="store", who=People(), verbs=frozenset({Verb.STORE}))
+NOT_COVERED = {
+    "the schedule is off": make_scheduled(every=None),
+    "the schedule is for others": make_scheduled(globs=("pond",)),
+    "no rule grants it": make_scheduled(ONLY_STORING),
+}
+
+
+@pytest.mark.parametrize("scheduled", NOT_COVERED.values(), ids=NOT_COVERED)
+async def test_what_it_does_not_cover_is_reminded_of_as_ever(scene: Scene, scheduled: Scheduled) -> None:
+    """Somebody has to press a button."""
+    await _rotate(scene, "lake")
+    scene.watch = CredentialWatch(
+        scene.catalogs,
+        scene.channel,
+        scene.clock,
+        REMINDERS,
+        serves=lambda _: True,
+        is_authentic=scene.is_authentic,
+        scheduled=scheduled,
+    )
+    assert await _look_until(scene, NOW) == [("expiry", "lake", EXPIRES_AT - reminder) for reminder in REMINDERS]
+
+
+async def test_what_was_pasted_is_reminded_of_as_ever(scene: Scene) -> None:
+    """Also where a token of ours was before."""
+    rotations = await _rotate(scene, "lake")
+    await rotations.paste()
+    assert {kind for kind, _, _ in await _look_until(scene, NOW)} == {"expiry"}
+
+
+async def test_without_reminders_what_is_overdue_is_announced_once(scene: Scene) -> None:
+    """They are about the expiry; this is about a machine that does not do its work."""
+    await _rotate(scene, "lake")
+    scene.watch = CredentialWatch(
+        scene.catalogs,
+        scene.channel,
+        scene.clock,
+        (),
+        serves=lambda _: True,
+        is_authentic=scene.is_authentic,
+        scheduled=make_scheduled(),
+    )
+    assert await _look_until(scene, NOW) == [("overdue", "lake", OVERDUE_AT)]
+
+
+async def test_an_overdue_bucket_that_somebody_forged_is_announced_in_nobodys_name(scene: Scene) -> None:
+    """Who can write to the database could send a message to any channel."""
+    await _rotate(scene, "lake")
+    await scene.database.run(
+        lambda connection: connection.exec_driver_sql("UPDATE credentials SET channel_id = 'C0OTHER'").rowcount
+    )
+    assert await _look_until(scene, NOW) == []
+
+
+async def test_what_is_broken_is_announced_also_where_it_is_replaced(scene: Scene) -> None:
+    """It does not work now, whatever the schedule does later."""
+    await _rotate(scene, "lake")
+    for status in (CredentialStatus.VALID, CredentialStatus.INVALID):
+        await scene.catalogs.save_test(KEY, status, scene.clock())
+        scene.clock.advance(MINUTE)
+    assert [kind for kind, _, _ in await scene.look()] == ["broken"]

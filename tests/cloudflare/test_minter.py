@@ -1,10 +1,12 @@
 """The client for tokens that the bot creates itself, against the fake Cloudflare and unusual answers."""
 
+import asyncio
 import copy
 import json
 import pickle
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import Any
@@ -13,6 +15,8 @@ import httpx
 import pytest
 import pytest_asyncio
 from cloudflare import AsyncCloudflare
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bot.cloudflare.answers import TokenStatus
 from bot.cloudflare.auth import ApiToken
@@ -408,6 +412,8 @@ async def test_permission_groups(server: FakeCloudflare, client: MintingClient) 
         ({"id": CATALOG_WRITE.id, "scopes": [CATALOG_WRITE.scope, "other"]}, False),
         ({"id": CATALOG_WRITE.id, "scopes": ["com.cloudflare.edge.r2.bucket"]}, True),
         ({"id": "0" * 32, "name": CATALOG_WRITE.name}, True),
+        ({"id": [CATALOG_WRITE.id]}, True),
+        ({}, True),
         ("made up", True),
     ],
 )
@@ -785,3 +791,61 @@ def test_what_a_refusal_means_about_a_minted_token(error: BotError, kind: type[B
 def test_a_key_names_the_account() -> None:
     """The client serves one."""
     assert NAME.key(SANDBOX_ACCOUNT_ID) == BucketKey(account_id=SANDBOX_ACCOUNT_ID, bucket="lake")
+
+
+_SCALARS = st.none() | st.booleans() | st.integers(-10, 10**12) | st.sampled_from([ID, str(NAME), VALUE, "active"])
+_NAMES = st.sampled_from(["id", "name", "status", "value", "expires_on", "scopes", "x"])
+_JSON = st.recursive(
+    _SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_NAMES, inner, max_size=6), max_leaves=12
+)
+_RESULTS = _JSON | st.lists(st.dictionaries(_NAMES, _JSON, max_size=6), max_size=3)
+_ENVELOPES = st.fixed_dictionaries(
+    {},
+    optional={
+        "success": st.booleans(),
+        "result": _RESULTS,
+        "errors": st.lists(
+            st.fixed_dictionaries({"code": st.sampled_from([1001, 1003, 7003, 9109, 10000, 77, "x"]), "message": _JSON})
+        ),
+        "result_info": st.fixed_dictionaries({"total_count": _JSON}),
+    },
+)
+
+
+@given(st.sampled_from([200, 201, 204, 400, 401, 403, 404, 429, 500]), _ENVELOPES | _JSON)
+def test_whatever_is_answered_only_our_errors_are_raised(status: int, document: object) -> None:
+    """And a create that is not a clear no may have landed."""
+
+    async def ask() -> None:
+        transport = httpx.MockTransport(lambda _: httpx.Response(status, json=document))
+        client = MintingClient(
+            account_id=SANDBOX_ACCOUNT_ID,
+            base_url="https://api.example.com",
+            token=Secret(SANDBOX_MINTING_TOKEN),
+            installation=MARK,
+            serves=lambda _: True,
+            transport=transport,
+        )
+        calls: list[Callable[[], Awaitable[object]]] = [
+            lambda: client.find(NAME),
+            client.list_own,
+            client.count_all,
+            client.permission_groups,
+            client.verify_own,
+            lambda: client.get(ID, NAME),
+            lambda: client.set_status(ID, NAME, Scope.BUCKET, EXPIRES, _yes, is_active=False),
+            lambda: client.delete(ID, NAME, _yes),
+        ]
+        for call in calls:
+            with suppress(CloudflareError, TokenNotOurs):
+                await call()
+        says_no = isinstance(document, dict) and document.get("success") is False
+        outcome: Minted | CloudflareError
+        try:
+            outcome = await _create(client)
+        except CloudflareError as error:
+            outcome = error
+        assert isinstance(outcome, Minted) or outcome.possibly_landed or says_no or status == 429
+        await client.aclose()
+
+    asyncio.run(ask())

@@ -9,7 +9,7 @@ import pytest
 import pytest_asyncio
 
 from bot.sandbox.process import Transport
-from bot.sandbox.run import need_approvals
+from bot.sandbox.run import put_policy
 from bot.sandbox.tokens import Behaviour, make_token
 from bot.sandbox.workspace import PATIENCE, Message
 from bot.slack.messages.approval import APPROVE, DENY
@@ -160,7 +160,7 @@ async def test_with_replicas_the_worker_follows_what_the_gateway_recorded(
 async def test_the_sandbox_can_be_tried_with_four_eyes(tmp_path: Path) -> None:
     """With the policy that `--four-eyes` writes: of two people in the group, the other one approves."""
     async with open_scene("socket", tmp_path) as scene:
-        need_approvals(scene.environment, tmp_path)
+        put_policy(scene.environment, tmp_path, four_eyes=True)
         await scene.start_ready_bot()
         token = make_token(Behaviour.GOOD, number=5)
         request = await submit_and_wait(scene, "to-try", token)

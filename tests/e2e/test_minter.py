@@ -18,12 +18,14 @@ import pytest
 import pytest_asyncio
 
 from bot.sandbox.cloudflare import FakeCloudflare
-from bot.sandbox.process import BotProcess, bot_environment, find_free_port
+from bot.sandbox.process import BotProcess, Role, bot_environment, find_free_port
 from bot.sandbox.slack import FakeSlack
 from bot.sandbox.workspace import PATIENCE
 from bot.sealing.hpke import generate_private_key, load_private_keys, public_pem
+from tests.leaks import find_leaks
 from tests.postgres import execute
 from tests.process_memory import MemoryDoor, ProcessMemory
+from tests.scene import ADA, PLATFORM
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module")]
 
@@ -113,9 +115,11 @@ async def minting(
             bot = BotProcess(started, directory, output, "minter", stop_patience=PATIENCE)
             scene = Minting(slack=slack, cloudflare=cloudflare, directory=directory, environment=environment, bot=bot)
             scene.write_policy(POLICY)
-            yield scene
-            if bot.is_running:
-                await bot.stop()
+            try:
+                yield scene
+            finally:
+                if bot.is_running:
+                    await bot.stop()
 
 
 @pytest.fixture(scope="module")
@@ -244,9 +248,80 @@ async def test_a_policy_is_explained_by_those_who_may_ask_slack(mistaken: tuple[
     assert b"--policy asks Slack about the user, which a minter does not" in err
 
 
-async def test_a_minter_that_no_rule_gives_work_does_not_start(database: str, tmp_path: Path) -> None:
+HELD: Mapping[Role, tuple[str, ...]] = {
+    "gateway": ("SLACK_BOT_TOKEN", "SLACK_APP_TOKEN"),
+    "worker": ("SLACK_BOT_TOKEN", "CLOUDFLARE_API_TOKEN"),
+}
+"""What each of the others has, beside what all have and its half of the key."""
+
+
+@asynccontextmanager
+async def beside(scene: Minting, role: Role) -> AsyncIterator[None]:
+    """Run a process of another role on the same database."""
+    directory = scene.directory / role
+    directory.mkdir()
+    usual = bot_environment(scene.slack, scene.cloudflare, directory / "data", "socket", find_free_port())
+    own = (*HELD[role], "R2_CREDENTIAL_DATA_DIR", "R2_CREDENTIAL_HTTP_PORT")
+    shared = {name: value for name, value in scene.environment.items() if name != "CLOUDFLARE_MINTING_TOKEN"}
+    environment = {**shared, **{name: usual[name] for name in own}, "R2_CREDENTIAL_METRICS_PORT": "off"}
+    if role == "worker":
+        del environment["R2_CREDENTIAL_SEALING_PUBLIC_KEY"]
+        environment["R2_CREDENTIAL_SEALING_KEY"] = PRIVATE_KEY
+    with (directory / "printed").open("ab") as output:
+        bot = BotProcess(environment, directory, output, role, stop_patience=PATIENCE)
+        await bot.start()
+        try:
+            assert await bot.wait_until_ready(), (directory / "printed").read_text()
+            yield
+        finally:
+            assert await bot.stop() == 0
+
+
+def dump(url: str) -> str:
+    """Return all rows of all tables, as text."""
+    names = execute(url, "SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+    rows = [execute(url, f'SELECT each::text FROM "{name}" AS each') for (name,) in names]  # noqa: S608 - our own tables
+    return repr(rows)
+
+
+async def test_a_rotation_takes_three_processes(postgres_url: str, tmp_path: Path) -> None:
+    """They meet in the database alone: one is pressed, one makes, one stores; the value is left nowhere."""
+    async with minting(postgres_url, tmp_path) as scene:
+        scene.cloudflare.add_bucket("lake")
+        await scene.start()
+        async with beside(scene, "worker"), beside(scene, "gateway"):
+            await scene.slack.wait_for_connections()
+            await scene.slack.type_command(ADA, PLATFORM, "/r2-credential rotate lake")
+            await scene.slack.wait_for_view(ADA, lambda view: view.has_submit)
+            assert (await scene.slack.submit(ADA)).kind == "updated"
+            await scene.slack.wait_for_message(PLATFORM, lambda message: "`lake`" in message.text)
+
+            [token] = scene.cloudflare.tokens.tokens.values()
+            stored = scene.cloudflare.stored_token("lake")
+
+        minting_token = f"Bearer {scene.cloudflare.minting_token}"
+        made = [each for each in scene.cloudflare.requests if each.headers["authorization"] == minting_token]
+        others = [each for each in scene.cloudflare.requests if each.headers["authorization"] != minting_token]
+        printed = {role: (scene.directory / role / "printed").read_text() for role in ("worker", "gateway")}
+        left = {
+            **printed,
+            "minter": scene.log(),
+            "Slack": repr(scene.slack.calls),
+            "database": await asyncio.to_thread(dump, postgres_url),
+        }
+        assert stored == token.value
+        assert [each.method for each in made if each.method != "GET"] == ["POST"]
+        assert {each.path.partition("/tokens")[1] for each in made} == {"/tokens"}
+        assert {each.method for each in others if "/tokens" in each.path} == {"GET"}
+        assert [place for place, text in left.items() if find_leaks(text.encode(), token.value)] == []
+        assert all(word in left["database"] for word in (token.name, token.id))
+        assert "token_minted" in left["minter"]
+        assert "token_minted" not in printed["worker"] + printed["gateway"]
+
+
+async def test_a_minter_that_no_rule_gives_work_does_not_start(postgres_url: str, tmp_path: Path) -> None:
     """It says which verb is missing, and ends like for any setting that has to be fixed."""
-    async with minting(database, tmp_path) as scene:
+    async with minting(postgres_url, tmp_path) as scene:
         scene.write_policy(WITHOUT_ROTATE)
         await scene.bot.start()
         assert await scene.bot.wait() == 2
@@ -255,9 +330,9 @@ async def test_a_minter_that_no_rule_gives_work_does_not_start(database: str, tm
         assert scene.cloudflare.requests == []
 
 
-async def test_the_verb_can_be_taken_away_while_it_runs(database: str, tmp_path: Path) -> None:
+async def test_the_verb_can_be_taken_away_while_it_runs(postgres_url: str, tmp_path: Path) -> None:
     """SIGHUP is enough, and it goes on running: the verb may come back, and a start would need it."""
-    async with minting(database, tmp_path) as scene:
+    async with minting(postgres_url, tmp_path) as scene:
         await scene.start()
         scene.write_policy(WITHOUT_ROTATE)
         os.kill(scene.bot.pid, signal.SIGHUP)
@@ -269,9 +344,9 @@ async def test_the_verb_can_be_taken_away_while_it_runs(database: str, tmp_path:
         assert [line["rules"] for line in scene.lines("policy_loaded")] == [1, 1]
 
 
-async def test_a_token_that_cannot_mint_makes_it_not_ready(database: str, tmp_path: Path) -> None:
+async def test_a_token_that_cannot_mint_makes_it_not_ready(postgres_url: str, tmp_path: Path) -> None:
     """It has no other work. The log names the setting and the fix."""
-    async with minting(database, tmp_path) as scene:
+    async with minting(postgres_url, tmp_path) as scene:
         scene.cloudflare.minting_state = "disabled"
         await scene.bot.start()
         line = await scene.wait_for_line("minting_token_unusable")

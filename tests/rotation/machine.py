@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from structlog.testing import capture_logs
 
+from bot.model.fleet_sums import HEADROOM
 from bot.model.origin import id_of_scheduled
 from bot.rotation.ask import new_rotation
 from bot.sandbox.tokens import Behaviour, make_token
@@ -18,6 +19,7 @@ from tests.make import CHAIN
 from tests.rotation.points import Event, JumpingLoop, Steady, waiting
 from tests.rotation.rest import find_problems
 from tests.rotation.rig import TTL, key_of
+from tests.rotation.witness import ROOM
 from tests.rotation.world import SECOND, Installation, World
 
 BUCKETS: Final = ("lake", "pond")
@@ -27,6 +29,21 @@ BROKEN: Final = frozenset(
     {"submission_broke", "minting_broke", "delivery_broke", "record_damaged", "transaction_broke", "row_set_aside"}
 )
 SPANS: Final = [timedelta(seconds=each) for each in (2, 20, 100, 400, 1300, 4000, 8000)]
+FREEZES: Final = [timedelta(seconds=each) for each in (5, 70, 200, 600)]
+PLACES: Final = [
+    f"{moment} {kind}"
+    for moment in ("wire", "answer")
+    for kind in (
+        "create_token",
+        "credential",
+        "status",
+        "update_token",
+        "get_token",
+        "delete_token",
+        "list_tokens",
+        "post",
+    )
+]
 REST: Final = timedelta(hours=2)
 LATE: Final = 150.0
 LAG: Final = 60.0
@@ -165,6 +182,8 @@ class Rotating(RuleBasedStateMachine):
             world.others[0].begin(1)
         await world.others[0].rig.press(bucket)
         world.foreign[bucket] = world.clock() + timedelta(hours=12)
+        world.ours.witness.may_exceed = ROOM  # neither counts what the other makes within the hour
+        world.others[0].witness.may_exceed = ROOM
 
     # What Cloudflare does.
 
@@ -178,6 +197,8 @@ class Rotating(RuleBasedStateMachine):
         """Let changes be known everywhere only after a while."""
         tokens = self._world.fake.tokens
         tokens.known_after, tokens.unknown_after, tokens.listed_after = known, unknown, listed
+        if listed:  # those that are not listed are not counted either: others' headroom is for that too
+            self._world.ours.witness.may_exceed = HEADROOM
 
     @rule(flaw=st.sampled_from(["useless", "refused", "invalid"]))
     def create_badly(self, flaw: Any) -> None:  # noqa: ANN401 - a literal
@@ -200,7 +221,7 @@ class Rotating(RuleBasedStateMachine):
         span=st.sampled_from(SPANS),
         event=st.sampled_from(sorted(Event)),
         after=st.integers(1, 100),
-        freeze_for=st.sampled_from([timedelta(seconds=each) for each in (5, 70, 200, 600)]),
+        freeze_for=st.sampled_from(FREEZES),
         begins=st.sampled_from([None, "lake", "lake"]),
     )
     def go_on_disturbed(
@@ -209,8 +230,34 @@ class Rotating(RuleBasedStateMachine):
         """Let time pass; after so many points of a process, something happens to it."""
         if begins:
             self.press(begins, "U1")
-        self._world.ours.plan(event, after, freeze_for)
+        self._world.ours.plan(event, after, "", freeze_for)
         self._run(self._world.pass_time(span))
+
+    @rule(
+        span=st.sampled_from(SPANS),
+        event=st.sampled_from([Event.KILL, Event.FREEZE, Event.FREEZE]),
+        where=st.sampled_from(PLACES),
+        after=st.sampled_from([1, 1, 2]),
+        freeze_for=st.sampled_from(FREEZES),
+        begins=st.sampled_from([None, "lake", "lake"]),
+    )
+    def stop_at(
+        self, *, span: timedelta, event: Event, where: str, after: int, freeze_for: timedelta, begins: str | None
+    ) -> None:
+        """Let time pass; the processes that come to a place are killed, or frozen there."""
+        if begins:
+            self.press(begins, "U1")
+        self._world.ours.plan(event, after, where, freeze_for)
+        self._run(self._world.pass_time(span))
+
+    @rule(bucket=A_BUCKET, first=st.sampled_from([timedelta(seconds=20), timedelta(seconds=60)]))
+    def overwrite_late(self, bucket: str, first: timedelta) -> None:
+        """Let the write of a token land when a newer one is in the slot."""
+        self._world.fake.fail_next("credential", lands_after=LATE)
+        self.press(bucket, "U1")
+        self._run(self._world.pass_time(first))
+        self.press(bucket, "U2")
+        self._run(self._world.pass_time(timedelta(minutes=4)))
 
     @rule()
     def back_up(self) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from aiohttp import web
 from sqlalchemy import Connection
@@ -14,6 +14,7 @@ from sqlalchemy import Connection
 from bot.model.errors import CommitUnknown, DatabaseTrouble, DatabaseUnavailable
 from bot.model.submission import Pending, Posted
 from bot.sandbox.cloudflare import ReceivedRequest
+from bot.sandbox.routes import find_route
 from bot.storage.database import Database
 from bot.storage.trouble import Trouble
 from tests.in_memory import Server
@@ -106,6 +107,7 @@ class Points:
         self.froze = asyncio.Event()
         self._thaw: asyncio.Future[None] | None = None
         self._left = 0
+        self._where = ""
         self._event: Event | None = None
 
     @property
@@ -113,9 +115,9 @@ class Points:
         """Whether it stands still."""
         return self._thaw is not None
 
-    def plan(self, event: Event, after: int) -> None:
-        """Let something happen after so many points."""
-        self._event, self._left = event, after
+    def plan(self, event: Event, after: int, where: str = "") -> None:
+        """Let something happen after so many points, of all or of those of a name."""
+        self._event, self._left, self._where = event, after, where
 
     def forget(self) -> None:
         """Let nothing happen after all."""
@@ -133,11 +135,13 @@ class Points:
         if thaw is not None and not thaw.done():
             thaw.set_result(None)
 
-    async def reach(self, of_database: type[DatabaseTrouble] | None = None) -> None:
+    async def reach(self, name: str, of_database: type[DatabaseTrouble] | None = None) -> None:
         """Pass a point; raises CancelledError in a process that is dead."""
         await self._stand_still()
+        if self._event is None or not name.startswith(self._where):
+            return
         self._left -= 1
-        if self._event is None or self._left > 0:
+        if self._left > 0:
             return
         event = self._event
         if event in (Event.KILL, Event.FREEZE):
@@ -181,16 +185,24 @@ class PointedDatabase:
         self, work: Callable[[Connection], T], afterwards: Callable[[T, Any], Awaitable[None]] | None = None
     ) -> T:
         """Run it between two points: before, nothing is done; after, the process does not know it yet."""
-        await self._points.reach(DatabaseUnavailable)
+        await self._points.reach("database before", DatabaseUnavailable)
         result = await self._database.run(work, afterwards)
-        await self._points.reach(CommitUnknown)
+        await self._points.reach("database after", CommitUnknown)
         return result
+
+
+class CheckedServer(Server, Protocol):
+    """Looks at a request as it passes its last fence: nobody can call it back, however long it stays on its way."""
+
+    async def check(self, received: ReceivedRequest) -> None:
+        """Note what is wrong with it."""
+        ...
 
 
 class PointedServer:
     """Cloudflare as one process reaches it: a point between the last fence and the wire, and one before the answer."""
 
-    def __init__(self, server: Server, points: Points) -> None:
+    def __init__(self, server: CheckedServer, points: Points) -> None:
         self._server = server
         self._points = points
 
@@ -200,11 +212,14 @@ class PointedServer:
 
     async def respond(self, received: ReceivedRequest) -> web.Response:
         """Let the request go out, and its answer come back."""
-        await self._points.reach()
+        route = find_route(received.method, received.path)
+        kind = "" if route is None else route.kind
+        await self._server.check(received)
+        await self._points.reach(f"wire {kind}")
         try:
             return await self._server.respond(received)
         finally:
-            await self._points.reach()
+            await self._points.reach(f"answer {kind}")
 
 
 class PointedPosts:
@@ -216,7 +231,7 @@ class PointedPosts:
 
     async def post_result(self, pending: Pending) -> Posted:
         """Post it between two points."""
-        await self._points.reach()
+        await self._points.reach("wire post")
         posted = await self._posts.post_result(pending)
-        await self._points.reach()
+        await self._points.reach("answer post")
         return posted

@@ -16,6 +16,7 @@ from bot.cloudflare.pace import LocalPace, Pace
 from bot.delivery.asking import Asking
 from bot.delivery.deliver import Delivery
 from bot.delivery.report import Poster
+from bot.metrics import Metrics
 from bot.model.catalog import BucketKey
 from bot.model.errors import BotError
 from bot.model.minted import MintedToken
@@ -60,6 +61,7 @@ TTL: Final = timedelta(hours=1)
 URL: Final = "https://cloudflare.example/client/v4"
 KEY_RING: Final = KeyRing(*load_private_keys(generate_private_key()))
 RULE: Final = Rule(name="rule", who=People(users=frozenset({"U1", "U2"})), verbs=frozenset(Verb))
+METRICS: Final = Metrics()
 _STEP: Final = timedelta(seconds=1)
 
 
@@ -108,6 +110,7 @@ class Process:
             base_url=URL,
             auth=ApiToken(token=Secret(SANDBOX_API_TOKEN)),
             pace=pace and pace(clock),
+            metrics=METRICS,
             transport=InMemory(ways.server),
         )
         self.minting = MintingClient(
@@ -118,6 +121,7 @@ class Process:
             serves=lambda _: True,
             pace=pace and pace(clock),
             clock=clock,
+            metrics=METRICS,
             transport=InMemory(ways.server),
         )
         memberships = Memberships(None, clock)  # type: ignore[arg-type]  # a listed user needs no lookup
@@ -132,12 +136,14 @@ class Process:
             clock=clock,
             fresh_token_patience=timedelta(seconds=60),
             jitter=lambda: 1.0,
+            metrics=METRICS,
             rotate_grace=lambda: GRACE,
         )
         self.work = BucketWork(delivery, SlotTests(self.cloudflare, self.tokens, clock), rotates=lambda: True)
         quota = Quota(
-            most=500, cloudflare=self.minting, installations=self.installations, tokens=self.tokens, clock=clock
+            most=rig.quota, cloudflare=self.minting, installations=self.installations, tokens=self.tokens, clock=clock
         )
+        self.metrics = Metrics()
         self.house = Housekeeping(
             cloudflare=self.minting,
             tokens=self.tokens,
@@ -145,6 +151,7 @@ class Process:
             quota=quota,
             scope=Scope.BUCKET,
             clock=clock,
+            metrics=self.metrics,
         )
         self.minter = Minter(
             tokens=self.tokens,
@@ -187,8 +194,14 @@ class Rig:
     """An account, a database and one process; others can be added."""
 
     def __init__(
-        self, database: Database, clock: Clock, fake: FakeCloudflare | None = None, chain: AuditChain = CHAIN
+        self,
+        database: Database,
+        clock: Clock,
+        fake: FakeCloudflare | None = None,
+        chain: AuditChain = CHAIN,
+        quota: int = 500,
     ) -> None:
+        self.quota = quota
         self.database = database
         self.clock = clock
         self.chain = chain
@@ -266,7 +279,9 @@ class Rig:
         await self.process.house.look_if_due()
         upcoming = [self.clock() + timedelta(minutes=1)]
         for key in await self._keys():
-            upcoming += [at for at in (await self.process.mint(key), await self.process.deliver(key)) if at is not None]
+            upcoming += [at for at in (await self.process.deliver(key), await self.process.mint(key)) if at is not None]
+        if await self.process.submissions.overdue_keys(self.clock() + _STEP):  # a token was made for it meanwhile
+            return self.clock()
         return min(upcoming)
 
     async def _keys(self) -> list[BucketKey]:

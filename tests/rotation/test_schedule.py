@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import text
 
 from bot.delivery.repeated import is_repeated
-from bot.model.catalog import StoredCredential
+from bot.model.catalog import Catalog, CatalogStatus, CredentialStatus, Snapshot, StoredCredential
 from bot.model.errors import BucketNotAllowed, DatabaseUnavailable
 from bot.model.minted import MintedState
 from bot.model.origin import Origin, origin_of
@@ -27,7 +27,16 @@ from bot.storage.catalogs import note_stored
 from bot.storage.database import Database
 from bot.storage.sqlite import SqliteDatabase
 from tests.clock import Clock
-from tests.make import LAKE, NOW, at, make_key, make_new_submission, make_stored_credential, make_submission
+from tests.make import (
+    LAKE,
+    NOW,
+    at,
+    make_catalog,
+    make_key,
+    make_new_submission,
+    make_stored_credential,
+    make_submission,
+)
 from tests.rotation.scene import DAY, EVERY, Rotations, make_schedule, make_scheduled
 
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
@@ -137,6 +146,22 @@ async def _forge(rotations: Rotations, statement: str) -> None:
     await rotations.database.run(lambda connection: connection.execute(text(statement)).rowcount)
 
 
+async def _list(rotations: Rotations, *catalogs: Catalog) -> None:
+    """Press, and have Cloudflare list these afterwards."""
+    await rotations.press()
+    await rotations.catalogs.save_snapshot(Snapshot(catalogs=catalogs, refreshed_at=NOW + HOUR))
+
+
+async def _list_one(rotations: Rotations, **fields: Any) -> None:  # noqa: ANN401 - of a Catalog
+    await _list(rotations, make_catalog(**fields))
+
+
+async def _break(rotations: Rotations) -> None:
+    """Press, and have Cloudflare say later that it does not work."""
+    await _list(rotations, make_catalog())
+    await rotations.catalogs.save_test(LAKE, CredentialStatus.INVALID, NOW + HOUR)
+
+
 ONLY_STORING = Rule(name="store", who=People(), verbs=frozenset({Verb.STORE}))
 ELSEWHERE = Rule(name="else", who=People(), verbs=frozenset({Verb.ROTATE}), channels=frozenset({"C0OTHER01"}))
 POND = Rule(name="pond", who=People(), verbs=frozenset({Verb.ROTATE}), buckets=("pond",))
@@ -155,6 +180,10 @@ LEFT_ALONE: dict[str, tuple[Callable[[Rotations], Awaitable[None]], Scheduled]] 
     "it was revoked by hand": (partial(_change, state=MintedState.DEAD), make_scheduled()),
     "it was disabled by hand": (partial(_change, trouble="token_disabled_by_hand"), make_scheduled()),
     "it never worked": (partial(_change, state=MintedState.IN_SLOT), make_scheduled()),
+    "its catalog was switched off": (partial(_list_one, status=CatalogStatus.INACTIVE), make_scheduled()),
+    "its slot was emptied": (partial(_list_one, credential_status=CredentialStatus.ABSENT), make_scheduled()),
+    "its catalog is gone": (_list, make_scheduled()),
+    "it does not work": (_break, make_scheduled()),
     "somebody else changed its row": (
         partial(_forge, statement="UPDATE minted_tokens SET due_at = changed_at, scope = 'account'"),
         make_scheduled(),
@@ -179,7 +208,7 @@ async def test_what_is_not_its_own_is_left_alone(
 
 async def test_else_it_begins_at_that_very_moment(rotations: Rotations) -> None:
     """So the cases above are left alone for their reason."""
-    await rotations.press()
+    await _list(rotations, make_catalog())
     rotations.clock.now = next_moment(NOW + 40 * DAY)
     assert await look(rotations) == ["lake"]
 

@@ -1,8 +1,10 @@
 """Trying out rotation: each answer, each failure, and that nothing is left behind wherever it ends."""
 
 import asyncio
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -13,10 +15,11 @@ from bot.cloudflare.client import CloudflareClient
 from bot.cloudflare.minter import MintingClient
 from bot.model.catalog import BucketKey
 from bot.model.finding import Finding, Mark
+from bot.model.minted import PROBE_AFTER
 from bot.model.secret import Secret
-from bot.model.token_name import TRIAL, Scope, TokenName
-from bot.rotation.trial import Trial
-from bot.rotation.trial_questions import Questions
+from bot.model.token_name import APPLICATION, TRIAL, Scope, TokenName
+from bot.rotation.trial import LIVES_FOR, Trial
+from bot.rotation.trial_questions import PATIENCE, Questions
 from bot.rotation.trial_slot import TrialSlot
 from bot.sandbox.account_tokens import Flaw
 from bot.sandbox.cloudflare import SANDBOX_ACCOUNT_ID, SANDBOX_API_TOKEN, SANDBOX_MINTING_TOKEN, FakeCloudflare
@@ -39,7 +42,7 @@ class Laboratory:
         self.server = FakeCloudflare(clock=self.clock, timer=self._timer)
         self.server.add_bucket("lake")
         self.found: list[Finding] = []
-        self.when_asked: Callable[[httpx.Request], None] = lambda _: None
+        self.when_asked: Callable[[httpx.Request], object] = lambda _: None
         transport = _Watched(self)
         url = "http://127.0.0.1:1/client/v4"
         self.minting = MintingClient(
@@ -151,6 +154,26 @@ async def test_a_trial_with_a_slot(scope: Scope) -> None:
     assert "the test of the slot said so 0 s later" in _texts(laboratory, "disable")
     assert len(laboratory.server.writes) == 1
     assert laboratory.leftovers() == []
+
+
+async def test_the_page_explains_each_question() -> None:
+    """And no other one; with the times that the bot really waits."""
+    laboratory = Laboratory(stores=True)
+    laboratory.server.tokens.add(str(TokenName.new("4f3a9c1e", "lake")), [])
+    await laboratory.run()
+    page = (Path(__file__).parents[2] / "docs" / "rotation.md").read_text()
+    rows = re.findall(r"^\| ([a-z, ]+?)(?: \(with `--store`\))? \|", page, re.MULTILINE)
+    explained = {question for row in rows for question in row.split(", ")} - {"question"}
+    asked = {str(finding.known["question"]) for finding in laboratory.found} - {"slot"}
+    assert explained == asked
+    assert (timedelta(minutes=3), timedelta(seconds=90), timedelta(hours=1)) == (PATIENCE, PROBE_AFTER, LIVES_FOR)
+    for words in (
+        "the bot waits for three",
+        "waits 90 seconds",
+        "expires an hour after",
+        f"`{APPLICATION} {TRIAL} BUCKET`",
+    ):
+        assert words in page
 
 
 async def test_a_full_slot_is_refused_before_anything_is_created() -> None:
@@ -396,6 +419,19 @@ async def test_a_token_that_cannot_be_deleted_is_named(fault: str) -> None:
     assert name in left.text
     assert "2026-11-24 09:30" in left.text
     assert "Account API Tokens" in left.fix
+
+
+async def test_a_token_that_is_not_there_yet_is_not_taken_for_gone() -> None:
+    """It is a moment old, and not every server of Cloudflare's has it when the trial is stopped."""
+    laboratory = Laboratory()
+    laboratory.server.tokens.there_after, laboratory.server.tokens.known_after = 50, 60
+    walk = asyncio.create_task(laboratory.trial.walk())
+    laboratory.when_asked = lambda _: walk.cancel() if laboratory.leftovers() else None
+    await asyncio.wait([walk])
+    laboratory.when_asked = lambda _: None
+    await laboratory.trial.clean_up()
+    assert laboratory.leftovers() == []
+    assert "was deleted" in _texts(laboratory, "cleaned up")
 
 
 async def test_somebody_deletes_the_token_meanwhile() -> None:

@@ -38,6 +38,9 @@ class Record:
     undone: int
 
 
+_RECORDS: Final = select(*(getattr(MINTED_TOKENS.c, name) for name in Record.__slots__))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
     """A request that reached Cloudflare; `result` is None if its answer was lost, or was a refusal."""
@@ -50,15 +53,10 @@ class Seen:
     result: Any = None
 
 
-async def read_records(database: Steady) -> dict[str, Record]:
+def read_records(connection: Connection) -> dict[str, Record]:
     """Return what is committed, by name."""
-    columns = [getattr(MINTED_TOKENS.c, name) for name in Record.__slots__]
-
-    def read(connection: Connection) -> dict[str, Record]:
-        rows = [row._mapping for row in connection.execute(select(*columns))]
-        return {row["name"]: Record(**{**row, "state": MintedState(row["state"])}) for row in rows}
-
-    return await database.run(read)
+    rows = [dict(row._mapping) for row in connection.execute(_RECORDS)]
+    return {row["name"]: Record(**row | {"state": MintedState(row["state"])}) for row in rows}
 
 
 @dataclass(slots=True)
@@ -71,8 +69,6 @@ class Witness:
     problems: list[str]
     seen: list[Seen] = field(default_factory=list)
     names: set[str] = field(default_factory=set)
-    sent: set[str] = field(default_factory=set)
-    """The ids of the tokens that requests have carried to a slot."""
     by_hand: set[str] = field(default_factory=set)
     """The ids of the tokens that somebody has deleted or disabled in the dashboard."""
     records: Mapping[str, Record] = field(default_factory=dict)
@@ -82,13 +78,20 @@ class Witness:
         """Return the time there."""
         return self.fake.now()
 
-    async def respond(self, received: ReceivedRequest) -> web.Response:
-        """Check a request, pass it on, and note what came of it."""
+    async def check(self, received: ReceivedRequest) -> None:
+        """Check a request that its sender can no longer stop."""
         route = find_route(received.method, received.path)
         assert route is not None
-        await self.compare()
-        for check in _CHECKS.get(route.kind, ()):
+        checks = _CHECKS.get(route.kind, ())
+        if checks:
+            self.compare(await self.database.run(read_records))
+        for check in checks:
             check(self, route, received)
+
+    async def respond(self, received: ReceivedRequest) -> web.Response:
+        """Pass a request on, and note what came of it."""
+        route = find_route(received.method, received.path)
+        assert route is not None
         answer: web.Response | None = None
         try:
             answer = await self.fake.respond(received)
@@ -97,14 +100,17 @@ class Witness:
             self.seen.append(self._describe(route, received, answer))
             self.look_at_slots()
 
-    async def compare(self) -> None:
+    def compare(self, records: Mapping[str, Record]) -> None:
         """Look at what has changed in the records since, and at how many creates are unsettled."""
-        before, self.records = self.records, await read_records(self.database)
+        before, self.records = self.records, records
         for name, record in self.records.items():
-            if name in before and before[name].state in REPLACEABLE and record.state in TAKEN_BACK:
+            is_retired = name in before and before[name].state in REPLACEABLE and record.state in TAKEN_BACK
+            if is_retired and (record.was_sent or self.has_landed(record.token_id)):
                 self._require_proof(record)
             if before.get(name) is not None and before[name].state not in REPLACEABLE | TAKEN_BACK:
                 self._require_unsent(before[name], record)
+            if record.state in (MintedState.UNDOING, MintedState.UNDONE) and not self.has_landed(record.token_id):
+                self.problems.append(f"5: {record.name} was never sent, and is enabled again")
         self._count_unsettled()
 
     def _require_proof(self, record: Record) -> None:
@@ -128,7 +134,7 @@ class Witness:
     def _require_unsent(self, before: Record, record: Record) -> None:
         """5: one that is not proven useless is retired only if it was never sent."""
         is_new = record.state in TAKEN_BACK and before.state not in TAKEN_BACK
-        if is_new and record.token_id in self.sent and before.state is not MintedState.DEAD:
+        if is_new and self.has_landed(record.token_id) and before.state is not MintedState.DEAD:
             self.problems.append(f"5: {record.name} went from {before.state} to {record.state}, and was sent")
 
     def _count_unsettled(self) -> None:
@@ -167,6 +173,11 @@ class Witness:
         name = TokenName.parse(token.name)
         return name is not None and name.is_ours(self.mark)
 
+    def has_landed(self, token_id: str | None) -> bool:
+        """Return whether a slot has ever held it."""
+        token = self.fake.tokens.tokens.get(token_id or "")
+        return token is not None and token.value in {write.token for write in self.fake.writes}
+
     def live(self, bucket: str) -> list[AccountToken]:
         """Return the tokens of ours that are there, for a bucket."""
         ours = [token for token in self.fake.tokens.list_live() if self.is_ours(token)]
@@ -204,41 +215,37 @@ def _require_ours(witness: Witness, route: Route, _: ReceivedRequest) -> None:
 
 def _require_tested(witness: Witness, route: Route, received: ReceivedRequest) -> None:
     """6: DELETE only after it was disabled, 90 s, and a test that does not say `invalid`; disabled still."""
-    token = witness.fake.tokens.tokens.get(route.token_id)
+    token, seen = witness.fake.tokens.tokens.get(route.token_id), witness.seen
     if token is None or token.is_deleted:
         return
-    bucket = token.name.split(" ")[2]
-    changes = [each for each in witness.seen if each.kind == "update_token" and each.token_id == token.id]
-    disabled = [each.at for each in changes if each.wanted == "disabled" and each.result is not None]
-    if not disabled:
-        witness.problems.append(f"6: {token.name} is deleted without having been disabled")
+    if token.is_expired(received.at):
         return
-    since = max(disabled)
-    tests = [each for each in witness.seen if each.kind == "status" and each.bucket == bucket and each.at >= since]
-    good = [each.at for each in tests if each.result in ("valid", "absent") and each.at - since >= PROBE_AFTER]
-    looks = [
-        each
-        for each in witness.seen
-        if each.kind == "get_token" and each.token_id == token.id and each.result == "disabled" and each.at >= since
+    bucket, name = token.name.split(" ")[2], token.name
+    is_off = [
+        each.kind == "update_token"
+        and each.token_id == token.id
+        and each.wanted == "disabled"
+        and each.result is not None
+        for each in seen
     ]
-    if token.id in witness.sent and not good:
-        witness.problems.append(f"6: {token.name} is deleted without a test")
-    if not looks:
-        witness.problems.append(f"6: {token.name} is deleted without a look")
-    if received.at - since < PROBE_AFTER:
-        witness.problems.append(f"6: {token.name} is deleted too early")
-
-
-def _note_sent(witness: Witness, _: Route, received: ReceivedRequest) -> None:
-    """Note which token is on its way to a slot."""
-    token = witness.fake.tokens.find(json.loads(received.body)["token"])
-    if token is not None:
-        witness.sent.add(token.id)
+    if not any(is_off):
+        witness.problems.append(f"6: {name} is deleted without having been disabled")
+        return
+    since = max(number for number, is_it in enumerate(is_off) if is_it)
+    disabled_at, later = seen[since].at, seen[since + 1 :]
+    tests = [each for each in later if each.kind == "status" and each.bucket == bucket]
+    is_tested = any(each.result in ("valid", "absent") and each.at - disabled_at >= PROBE_AFTER for each in tests)
+    if witness.has_landed(token.id) and not is_tested:
+        witness.problems.append(f"6: {name} is deleted without a test")
+    looks = [each for each in later if each.kind == "get_token" and each.token_id == token.id]
+    if not any(each.result == "disabled" for each in looks):
+        witness.problems.append(f"6: {name} is deleted without a look")
+    if received.at - disabled_at < PROBE_AFTER:
+        witness.problems.append(f"6: {name} is deleted too early")
 
 
 _CHECKS: Final[Mapping[str, tuple[Callable[[Witness, Route, ReceivedRequest], None], ...]]] = {
     "create_token": (_require_recorded, _require_room),
     "update_token": (_require_ours,),
     "delete_token": (_require_ours, _require_tested),
-    "credential": (_note_sent,),
 }

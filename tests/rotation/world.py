@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, Final
 
 from sqlalchemy import Connection, delete, func, insert, select
@@ -11,7 +12,7 @@ from sqlalchemy import Connection, delete, func, insert, select
 from bot.model.catalog import BucketKey
 from bot.model.errors import BotError
 from bot.model.minted import TAKEN_BACK, MintedState
-from bot.model.submission import ENDINGS
+from bot.model.submission import State
 from bot.sandbox.cloudflare import FakeCloudflare
 from bot.storage.audit import AuditChain
 from bot.storage.high_water_mark import HighWaterMark
@@ -19,13 +20,18 @@ from bot.storage.lineage import Lineage
 from bot.storage.schema import CATALOG_CHANGES, METADATA, MINTED_TOKENS, SUBMISSIONS
 from tests.clock import Clock
 from tests.rotation.points import Event, PointedDatabase, PointedPosts, PointedServer, Points, Steady
-from tests.rotation.rig import Process, Rig, Ways
-from tests.rotation.witness import Witness
+from tests.rotation.rig import Process, Rig, Ways, key_of
+from tests.rotation.witness import Record, Witness, read_records
 
 START: Final = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 SECOND: Final = timedelta(seconds=1)
-_ENDED: Final = [state.value for state in ENDINGS]
-_DUE: Final = [state.value for state in (*TAKEN_BACK, MintedState.LOST)]
+_DUE: Final = [state.value for state in (*TAKEN_BACK, MintedState.INTENDED, MintedState.LOST)]
+_TOKENS_DUE: Final = select(MINTED_TOKENS.c.bucket, MINTED_TOKENS.c.state, MINTED_TOKENS.c.due_at).where(
+    MINTED_TOKENS.c.state.in_(_DUE)
+)
+_OPEN: Final = select(
+    SUBMISSIONS.c.bucket, SUBMISSIONS.c.state, SUBMISSIONS.c.next_attempt_at, SUBMISSIONS.c.expires_at
+).where(SUBMISSIONS.c.reported_at.is_(None))
 
 
 @dataclass(slots=True, eq=False)
@@ -69,10 +75,11 @@ class Installation:
         )
         return Life(Process(self.rig, ways), points)
 
-    def plan(self, event: Event, after: int, freeze_for: timedelta) -> None:
-        """Let something happen to the process whose turn is next."""
+    def plan(self, event: Event, after: int, where: str, freeze_for: timedelta) -> None:
+        """Let something happen: to the process whose turn is next, or to all that come to a place."""
         self.freeze_for = freeze_for
-        self.lives[self._turns % len(self.lives)].points.plan(event, after)
+        for life in self.lives if where else [self.lives[self._turns % len(self.lives)]]:
+            life.points.plan(event, after, where)
 
     async def take_steps(self) -> datetime | None:
         """Let the processes take every step that is due, in turns; return when the next one is, if that is known."""
@@ -80,14 +87,16 @@ class Installation:
         upcoming = []
         life = self._next()
         await self._do(life, life.process.house.look_if_due())
-        for key in await self._keys():
-            life = self._next()
-            upcoming.append(await self._do(life, life.process.mint(key)))
+        for key in (await self._survey()).to_deliver:
             life = self._next()
             upcoming.append(await self._do(life, life.process.deliver(key)))
+        for key in (await self._survey()).to_mint:
+            life = self._next()
+            upcoming.append(await self._do(life, life.process.mint(key)))
         upcoming += [life.wakes_at for life in self.frozen]
-        await self.witness.compare()
-        known = [at for at in (*upcoming, await self._next_due()) if at is not None]
+        survey = await self._survey()
+        self.witness.compare(survey.records)
+        known = [at for at in (*upcoming, survey.next_at) if at is not None]
         return min(known, default=None)
 
     def _next(self) -> Life:
@@ -148,33 +157,8 @@ class Installation:
         for life in self.lives:
             life.points.forget()
 
-    async def _keys(self) -> list[BucketKey]:
-        process = self.rig.process
-        now = self.clock()
-        return sorted(
-            {
-                *await process.tokens.due(now),
-                *await process.submissions.overdue_keys(now + timedelta(microseconds=1)),
-                *await process.tokens.to_test(now + timedelta(microseconds=1)),
-            }
-        )
-
-    async def _next_due(self) -> datetime | None:
-        """Return when a token or a submission is due next."""
-        tokens = select(func.min(MINTED_TOKENS.c.due_at)).where(
-            MINTED_TOKENS.c.state.in_(_DUE[:-1]), MINTED_TOKENS.c.due_at > self.clock()
-        )
-        is_open = SUBMISSIONS.c.reported_at.is_(None)
-        submissions = [
-            select(func.min(column)).where(is_open, column > self.clock())
-            for column in (SUBMISSIONS.c.next_attempt_at, SUBMISSIONS.c.expires_at)
-        ]
-
-        def read(connection: Connection) -> list[datetime]:
-            found = [connection.scalar(query) for query in (tokens, *submissions)]
-            return [at for at in found if at is not None]
-
-        return min(await self.database.run(read), default=None)
+    async def _survey(self) -> "_Survey":
+        return await self.database.run(partial(_survey, now=self.clock()))
 
     async def is_at_rest(self) -> bool:
         """Return whether nothing is left to do for anybody."""
@@ -225,6 +209,34 @@ class Installation:
         self.was_set_back = True
         self.witness.records = {}
         self.begin(processes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Survey:
+    """What is due now, and what is recorded; `next_at`: when a token or a submission is due next."""
+
+    to_deliver: Sequence[BucketKey]
+    to_mint: Sequence[BucketKey]
+    records: dict[str, Record]
+    next_at: datetime | None
+
+
+def _survey(connection: Connection, now: datetime) -> _Survey:
+    tokens = connection.execute(_TOKENS_DUE).all()
+    submissions = connection.execute(_OPEN).all()
+    times = [row.due_at for row in tokens if row.due_at > now]
+    times += [at for row in submissions for at in (row.next_attempt_at, max(row.expires_at, row.next_attempt_at))]
+    due = [row for row in tokens if row.due_at <= now]
+    to_test = [row.bucket for row in due if row.state == MintedState.DISABLED.value]
+    to_deliver = [row.bucket for row in submissions if min(row.next_attempt_at, row.expires_at) <= now] + to_test
+    waiting = [row.bucket for row in submissions if row.state == State.MINTING.value]
+    to_mint = [row.bucket for row in due if row.state != MintedState.DISABLED.value] + waiting
+    return _Survey(
+        to_deliver=[key_of(bucket) for bucket in sorted({*to_deliver})],
+        to_mint=[key_of(bucket) for bucket in sorted({*to_mint})],
+        records=read_records(connection),
+        next_at=min(times, default=None),
+    )
 
 
 class World:

@@ -266,6 +266,17 @@ async def test_what_a_token_may_do_is_known_later_in_both_directions(
     assert await _probe(server) == "invalid"
 
 
+async def test_a_new_token_may_not_be_there_yet(server: FakeCloudflare, sdk: AsyncCloudflare, clock: Clock) -> None:
+    """For a call about it, whatever the lists and the requests with it say."""
+    server.tokens.there_after = 10
+    created = await _create(sdk)
+    with pytest.raises(cloudflare.NotFoundError):
+        await sdk.accounts.tokens.get(created.id, account_id=SANDBOX_ACCOUNT_ID)
+    assert await _verify(server, created.value) == "active"
+    clock.advance(timedelta(seconds=10))
+    assert await sdk.accounts.tokens.get(created.id, account_id=SANDBOX_ACCOUNT_ID)
+
+
 async def test_an_expired_token_opens_nothing(server: FakeCloudflare, sdk: AsyncCloudflare, clock: Clock) -> None:
     """Nor does a slot that holds it."""
     created = await _create(sdk, expires="2026-11-24T08:31:00Z")

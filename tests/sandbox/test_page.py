@@ -4,7 +4,8 @@ import asyncio
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 import aiohttp
@@ -14,7 +15,7 @@ from slack_bolt.adapter.socket_mode.aiohttp import AsyncSocketModeHandler
 from slack_bolt.async_app import AsyncApp
 from slack_sdk.web.async_client import AsyncWebClient
 
-from bot.sandbox.page_state import PanelData, PanelSlot, PanelToken
+from bot.sandbox.page_state import PanelAccountToken, PanelData, PanelSlot, PanelSwitch, PanelToken
 from bot.sandbox.slack import FakeSlack
 from bot.sandbox.workspace import PATIENCE, FakeSlackConfig
 from tests.sandbox.contrast import find_faint
@@ -397,7 +398,7 @@ async def test_the_panel_shows_slots_and_copies_tokens(browser: Browser) -> None
         page, errors = await open_page(browser, slack, permissions=["clipboard-read", "clipboard-write"])
         at = page.get_by_test_id
         await expect(at("panel-slot-events-prod")).to_contain_text("cfut_before")
-        await expect(at("panel-slot-logs")).to_contain_text("nothing yet")
+        await expect(at("panel-slot-logs")).to_have_text("logscredential absent")
         await page.get_by_role("button", name="Copy the token “Good one”", exact=True).click()
         await expect(page.get_by_role("button", name="Copied the token “Good one”", exact=True)).to_be_visible()
         assert await page.evaluate("navigator.clipboard.readText()") == "cfut_good"
@@ -415,6 +416,78 @@ async def test_the_panel_shows_slots_and_copies_tokens(browser: Browser) -> None
         overflow = page.locator("html")
         assert await overflow.evaluate("html => html.scrollWidth") == 390
         assert errors == []
+
+
+def account_panel(*, is_on: bool = False, status: str = "active") -> PanelData:
+    """Return a panel with two tokens of the account and a switch."""
+    until = datetime.now(UTC) + timedelta(minutes=10)
+    ours = PanelAccountToken(
+        id="one",
+        group="Made by the bot",
+        title="logs",
+        detail="9k2m",
+        status=status,
+        note="replaced",
+        next="disabled",
+        until=until,
+        presses=(("Disable", "token disable one"),),
+    )
+    switch = PanelSwitch(group="Making", label="Quota", explanation="Too many", is_on=is_on, press="trouble quota")
+    return PanelData(
+        account=(ours, PanelAccountToken(id="two", group="Others", title="terraform", status="disabled")),
+        switches=(switch,),
+        about="Wait a minute.",
+    )
+
+
+async def test_the_panel_shows_the_tokens_of_the_account_and_its_switches(browser: Browser) -> None:
+    """What follows and when, in groups; what is pressed is sent, and the button that was pressed keeps the focus."""
+    async with connected() as (slack, _):
+        pressed: list[str] = []
+        slack.panel, slack.press_panel = account_panel, pressed.append
+        page, errors = await open_page(browser, slack)
+        at = page.get_by_test_id
+        await expect(at("part-account")).to_contain_text(re.compile(r"account\s*2.*Wait a minute", re.DOTALL))
+        await expect(at("part-account")).to_contain_text("Made by the botlogs9k2m")
+        await expect(at("account-token-one")).to_contain_text(re.compile(r"replaced\s*disabled in \d+ s"))
+        await expect(at("account-token-two")).not_to_contain_text("in no slot")
+        await at("by-hand-one").select_option(label="Disable")
+        await expect(at("part-slots")).to_be_hidden()
+        await expect(at("switch-quota")).to_be_hidden()
+        await page.get_by_text("Let a rotation fail").click()
+        await at("switch-quota").press("Enter")
+        await expect(at("switch-quota")).to_have_attribute("aria-checked", "false")
+        assert pressed == ["token disable one", "trouble quota"]
+        slack.panel = lambda: account_panel(is_on=True, status="disabled")
+        slack.notify_panel()
+        await expect(at("switch-quota")).to_have_attribute("aria-checked", "true")
+        await expect(at("switch-quota")).to_be_focused()
+        await expect(at("part-switches")).to_contain_text("1 on")
+        await expect(at("account-token-one")).to_contain_text("disabled")
+        assert errors == []
+
+
+async def test_a_long_list_of_slots_scrolls_by_itself(browser: Browser) -> None:
+    """Forty buckets do not push the rest of the panel away; empty ones take a line."""
+    async with connected() as (slack, _):
+        names = [f"bucket-{number}" for number in range(40)]
+        slots = tuple(PanelSlot(bucket=name, catalog_state="active", credential_state="absent") for name in names)
+        slack.panel = lambda: PanelData(slots=slots, account=account_panel().account)
+        page, _ = await open_page(browser, slack)
+        await expect(page.get_by_test_id("panel-slot-bucket-39")).to_be_attached()
+        await expect(page.get_by_test_id("account-token-one")).to_be_in_viewport()
+        await page.get_by_test_id("panel-slot-bucket-39").scroll_into_view_if_needed()
+        await expect(page.get_by_test_id("panel-slot-bucket-39")).to_be_in_viewport()
+
+
+async def test_a_press_that_the_panel_does_not_know_is_refused(browser: Browser) -> None:
+    """A page of yesterday's sandbox learns why nothing happens."""
+    async with connected() as (slack, _):
+        page, _ = await open_page(browser, slack)
+        slack.panel = account_panel
+        slack.notify_panel()
+        await page.get_by_test_id("by-hand-one").select_option(label="Disable")
+        await expect(page.locator("#toast")).to_have_text("token disable one")
 
 
 async def test_a_fresh_page_says_what_to_do_first(browser: Browser) -> None:
@@ -678,8 +751,9 @@ async def test_every_text_stands_out(browser: Browser, scheme: Literal["light", 
             PanelSlot(bucket=f"b{number}", catalog_state=catalog, credential_state=credential, stored="cfut_x")
             for number, (catalog, credential) in enumerate(zip(*STATES, strict=True))
         )
-        tokens = slack.panel().tokens
-        slack.panel = lambda: PanelData(start=("Type `/r2-credential`.",), tokens=tokens, slots=slots)
+        others = account_panel(is_on=True)
+        panel = replace(slack.panel(), slots=slots, also=("Or `not`.",), about=others.about)
+        slack.panel = lambda: replace(panel, account=others.account, switches=others.switches)
         client = AsyncWebClient("xoxb-sandbox-bot", base_url=slack.api_url)
         await client.chat_postMessage(channel=HERE, text="Stored", blocks=RESULT)
         for user in (*slack.config.users, slack.config.users[-1]):
@@ -688,6 +762,7 @@ async def test_every_text_stands_out(browser: Browser, scheme: Literal["light", 
         await slack.type_command(ADA, HERE, "/other")
         page, _ = await open_page(browser, slack, color_scheme=scheme)
         at, faint = page.get_by_test_id, set[str]()
+        await page.get_by_text("Let a rotation fail").click()
         await at("message").last.hover()
         faint.update(await find_faint(page))
         await at("composer").fill("/r2")

@@ -16,13 +16,14 @@ from sqlalchemy import Connection, text
 from bot.model.catalog import CatalogStatus, CredentialStatus, Snapshot
 from bot.model.errors import DatabaseUnavailable
 from bot.model.known_catalogs import KnownCatalogs
+from bot.model.timetable import RotationFailure
 from bot.storage.catalogs import Catalogs, note_stored
 from bot.storage.database import Database
 from bot.storage.known_catalogs import _CHANGED, _STATE, MOST_CHANGES, CatalogReader
 from bot.storage.postgres import PostgresDatabase
 from bot.storage.sqlite import SqliteDatabase
 from bot.storage.submissions import Submissions
-from tests.make import ACCOUNT, NOW, make_catalog, make_key, make_stored_credential
+from tests.make import ACCOUNT, NOW, TOKEN, make_catalog, make_key, make_stored_credential
 from tests.postgres import delete_rows
 
 SECOND = timedelta(seconds=1)
@@ -287,3 +288,62 @@ async def test_the_history_is_listed_without_sorting_it(tables: Database, bucket
     assert index in plan or ("submissions_newest" in plan and "Backward" in plan)  # PostgreSQL, of an empty table
     assert "TEMP B-TREE" not in plan
     assert "Sort" not in plan
+
+
+MINTED = """
+INSERT INTO minted_tokens (
+    name, account_id, bucket, state, token_id, scope, epoch, intended_at, due_at, changed_at, was_sent, undone,
+    revision, signature
+) VALUES (
+    '{bucket} token', '{account}', '{bucket}', '{state}', '{token}', 'bucket', 1, '2026-11-20 12:00:00.000000',
+    '2026-11-20 12:00:00.000000', '2026-11-20 12:00:00.000000', TRUE, 0, 0, 'unread'
+)
+"""
+FAILED = """
+INSERT INTO rotation_failures (account_id, bucket, since, failed_at, failures, code)
+VALUES ('{account}', 'lake', '2026-11-20 12:00:00.000000', '2026-11-20 13:00:00.000000', {failures}, 'throttled')
+"""
+
+
+def _minted(bucket: str = "lake", state: str = "proven", token: str = TOKEN.id) -> Act:
+    return _run(MINTED.format(account=ACCOUNT, bucket=bucket, state=state, token=token))
+
+
+async def test_what_is_ours_is_known_at_once(tables: Database, writer: Catalogs) -> None:
+    """A proven token of the bot's own that is the one in the slot; not once it is replaced or over."""
+    reader, lake = Catalogs(tables, ACCOUNT), make_stored_credential("lake")
+    known, told = await reader.catch_up(), list[str | None]()
+    known.watch(told.append)
+    assert not known.is_ours(lake)
+    await _minted()(writer)
+    await _minted("pond", state="in_slot")(writer)
+    assert (await reader.catch_up()).is_ours(lake)
+    assert not known.is_ours(make_stored_credential("pond"))
+    assert not known.is_ours(make_stored_credential("lake", token_id="ab" * 16))
+    assert not known.is_ours(make_stored_credential("lake", token_id=None))
+    assert {*told} == {"lake", "pond"}
+    assert (await Catalogs(tables, ACCOUNT).catch_up()).is_ours(lake)
+    await _run("UPDATE minted_tokens SET state = 'retired' WHERE bucket = 'lake'")(writer)
+    assert not (await reader.catch_up()).is_ours(lake)
+
+
+async def test_what_failed_is_known_at_once(tables: Database, writer: Catalogs) -> None:
+    """Until something is stored in the bucket: a rotation, or what a person has pasted."""
+    reader = Catalogs(tables, ACCOUNT)
+    assert (await reader.catch_up()).failures == {}
+    await _run(FAILED.format(account=ACCOUNT, failures=2))(writer)
+    known = await reader.catch_up()
+    hour = timedelta(hours=1)
+    failure = RotationFailure(bucket="lake", since=NOW, failed_at=NOW + hour, failures=2, code="throttled")
+    assert known.failures == (await Catalogs(tables, ACCOUNT).catch_up()).failures == {"lake": failure}
+    await tables.run(partial(note_stored, stored=make_stored_credential("pond")))
+    assert (await reader.catch_up()).failures == {"lake": failure}
+    await tables.run(partial(note_stored, stored=make_stored_credential("lake")))
+    assert (await reader.catch_up()).failures == {}
+
+
+@pytest.mark.parametrize("failures", [0, -1, 2_000_000_000])
+async def test_a_damaged_failure_is_set_aside(tables: Database, writer: Catalogs, failures: int) -> None:
+    """The bucket counts as one that has not failed."""
+    await _run(FAILED.format(account=ACCOUNT, failures=failures))(writer)
+    assert (await Catalogs(tables, ACCOUNT).catch_up()).failures == {}

@@ -6,7 +6,7 @@ import { arrange, el, icon } from "./dom.js";
 import { Follower } from "./follower.js";
 import { HomeView } from "./home.js";
 import { ModalView } from "./modal.js";
-import { drawPanel, showPasteButtons } from "./panel.js";
+import { Panel, showPasteButtons } from "./panel.js";
 import { plain, richText } from "./text.js";
 
 const GROUPED_WITHIN_SECONDS = 300;
@@ -37,6 +37,8 @@ const modal = new ModalView($("overlay"), {
 });
 
 const home = new HomeView($("home"), { post, lookUp: { names, conversations }, confirmed });
+
+const panel = new Panel($("panel"), { tokenField: () => modal.tokenField(), press: (what) => what && post("press", { press: what }), close: togglePanel });
 
 // The address names a conversation, and the tab of the app's.
 function addressed() {
@@ -111,8 +113,8 @@ function render() {
   draw("messages", [channel.id, messages, about.topic, state.you, isHome, state.panel.start], () => drawMessages(channel, isHome));
   draw("composer", [channel.id, channel.is_archived, state.you, state.commands], () => drawComposer(channel));
   draw("panel", state.panel, () => {
-    document.body.classList.toggle("no-panel", state.panel.tokens.length + state.panel.slots.length === 0);
-    drawPanel($("panel"), state.panel, { tokenField: () => modal.tokenField(), close: togglePanel });
+    document.body.classList.toggle("no-panel", ["slots", "account", "switches", "tokens"].every((part) => !state.panel[part].length));
+    panel.draw(state.panel);
   });
   modal.show(state.view);
   showPasteButtons(modal.tokenField() !== null);
@@ -273,9 +275,10 @@ function drawMessages(channel, isHidden) {
 
 function beginning(channel) {
   if (channel.is_archived) return [el("p", {}, "This channel is archived: it can be read, nothing can be added.")];
-  const { start } = state.panel;
+  const { start, also } = state.panel;
   if (!start.length || channel.is_dm) return [el("p", {}, "Type ", el("kbd", {}, "/"), " below to see the commands of the app.")];
-  return [el("h3", {}, "Start here"), el("ol", { class: "steps", testid: "start-here" }, start.map((line) => el("li", {}, richText(line, names()))))];
+  return [el("h3", {}, "Start here"), el("ol", { class: "steps", testid: "start-here" }, start.map((line) => el("li", {}, richText(line, names())))),
+    ...also.map((line) => el("p", { testid: "also" }, richText(line, names())))];
 }
 
 // Remembers the element of a message that has the focus, and returns what gives it back once that message was replaced.

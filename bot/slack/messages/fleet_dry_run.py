@@ -5,7 +5,8 @@ from typing import Final
 
 from bot.model.fleet import Fleet
 from bot.model.fleet_plan import FleetPlan, LeftOut
-from bot.model.fleet_sums import HEADROOM, REQUESTS_BY_BOT, REQUESTS_BY_MINTER, Sums
+from bot.model.fleet_sums import REQUESTS_BY_BOT, REQUESTS_BY_MINTER, Sums
+from bot.model.minted import HEADROOM
 from bot.slack.blocks import Json, actions, button, confirmation, date, escape, mention_user, section
 from bot.slack.messages.fleet_count import count_buckets, name_some
 
@@ -32,12 +33,12 @@ def dry_run_message(plan: FleetPlan, fleet: Fleet, own: Sums, everything: Sums) 
         *([_start(START, fleet, own)] if own.buckets and own.is_possible else []),
         *([_start(START_ALL, fleet, everything)] if plan.others and everything.is_possible else []),
     ]
-    title = f"*Rotate credentials: `{escape(str(plan.wanted))}`*"
+    title = f"*Rotate credentials: `{escape(fleet.asked)}`*"
     paragraphs = [
         f"{title}\nNothing has been changed yet. {_describe(plan)}",
         *([_describe_sums(own)] if own.buckets else []),
         *([_describe_others(plan, own, everything)] if plan.others else []),
-        *([_describe_left_out(plan)] if plan.left_out else []),
+        *_describe_left_out(plan),
     ]
     text = f"{_describe(plan)} Nothing has been changed yet."
     return {"text": text, "blocks": [*map(section, paragraphs), *([actions(*buttons)] if buttons else [])]}
@@ -103,12 +104,13 @@ def _describe_others(plan: FleetPlan, own: Sums, everything: Sums) -> str:
     return f"{what}\n{_describe_sums(everything)}"
 
 
-def _describe_left_out(plan: FleetPlan) -> str:
-    lines = []
+def _describe_left_out(plan: FleetPlan) -> list[str]:
+    """Return a paragraph for each reason: together they could be longer than Slack takes."""
+    paragraphs = []
     for why, buckets in plan.left_out.items():
         until = f", until {date(plan.free_at)}" if why is LeftOut.BUSY and plan.free_at else ""
-        lines.append(f"\u2022 {len(buckets)}: {_LEFT_OUT[why]}{until}: {name_some(buckets)}")
-    return "\n".join(["*Left out*", *lines])
+        paragraphs.append(f"*Left out* {len(buckets)}: {_LEFT_OUT[why]}{until}: {name_some(buckets)}")
+    return paragraphs
 
 
 def _start(action_id: str, fleet: Fleet, sums: Sums) -> Json:

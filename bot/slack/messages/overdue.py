@@ -7,7 +7,7 @@ from bot.model.catalog import StoredCredential
 from bot.model.errors import WhoActs, error_of_code
 from bot.model.timetable import RotationFailure
 from bot.policy.scheduled import Overdue
-from bot.slack.blocks import Json, actions, button, context, date, escape, section
+from bot.slack.blocks import Json, actions, button, context, date, escape, mention_user, section
 from bot.slack.button_values import bucket_value
 from bot.slack.messages.explanation import cause_of_failed_rotation, expiry
 from bot.slack.messages.render import PASTE_INSTEAD, ROTATE, TRY_AGAIN, ask_whom
@@ -20,8 +20,9 @@ def overdue_notice(overdue: Overdue, now: datetime, *, contact: str, placement: 
     """Return the message; `placement` says why it is not in the channel of the last result, if it is not."""
     credential = overdue.credential
     text = (
-        f"The rotation of the catalog of `{escape(credential.bucket)}` is overdue since {date(overdue.since)}: its "
-        f"token is of {date(credential.stored_at)} and {_end(credential, now)}. {describe_failure(overdue.failure)}"
+        f"The rotation of the catalog of `{escape(credential.bucket)}` is overdue since {date(overdue.since)}. Its "
+        f"token, rotated last for {mention_user(credential.stored_by)} on {date(credential.stored_at)}, "
+        f"{_end(credential, now)}. {describe_failure(overdue.failure)}"
     )
     asks = f" {ask_whom(contact)}" if _needs_operator(overdue.failure) else ""
     fix = f"What to do: {_ROTATE}{asks}"

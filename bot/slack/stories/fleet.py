@@ -32,12 +32,10 @@ from bot.storage.fleets import Started
 _ID: Final = re.compile(r"[a-z0-9]{10}")
 _ALPHABET: Final = string.ascii_lowercase + string.digits
 _MOST_SHOWN: Final = 80
+_MOST_ASKED: Final = 300
+"""Characters of what was typed that the messages show; the buckets that it meant are recorded whole."""
 
 _OFF: Final = "The bot does not rotate credentials here. To store a token, type `{command}`."
-_USAGE: Final = (
-    f"Which buckets? `{COMMAND} rotate team-* !team-secret` rotates those that match, `{COMMAND} rotate --all` every "
-    "one; several names are possible too. The sums come first, and nothing is changed before you press a button."
-)
 _NO_GLOB: Final = (
     "`{typed}` names no buckets: write names and globs of a-z, 0-9, hyphens, `*`, `?` and `[sets]`, with a blank "
     "between two and a leading `!` where buckets are not to be rotated."
@@ -60,10 +58,28 @@ class RotateMany:
     parts: Parts
 
     def register(self, routes: Routes) -> None:
-        """Take the buttons."""
+        """Take the buttons; the command is taken by the story of a single bucket."""
         routes.on_press(START, self.start, in_view=False)
         routes.on_press(START_ALL, self.start, in_view=False)
         routes.on_press(STOP, self.stop, in_view=False)
+
+    async def answer_instead(self, command: Command) -> str | Json | None:
+        """Return what answers a command that is about many buckets, or comes while many are rotated; else None."""
+        wanted = Wanted.read(command.bucket)
+        if wanted.is_many:
+            return await self.answer(command)
+        return None if wanted.globs else await self._say_running(command)
+
+    async def _say_running(self, command: Command) -> str | None:
+        fleet = self.parts.fleet
+        if fleet is None:
+            return None
+        try:
+            (await self.parts.gate.permit(command.actor)).require(Verb.ROTATE, None, command.channel_id)
+            current = await fleet.fleets.current()
+        except BotError:
+            return None  # the form says why
+        return None if current is None else running_text(current)
 
     async def answer(self, command: Command) -> str | Json:
         """Return the sums of what was typed, or why there are none."""
@@ -84,8 +100,6 @@ class RotateMany:
     async def _find_problem(self, command: Command) -> str | None:
         """Return what is wrong with the text or the place, or None."""
         wanted = Wanted.read(command.bucket)
-        if not wanted.globs:
-            return _USAGE
         if not wanted.is_valid:
             typed = escape(one_line(command.bucket)[:_MOST_SHOWN]).replace("`", "")
             return _NO_GLOB.format(typed=typed)
@@ -111,7 +125,7 @@ class RotateMany:
             team_id=self.parts.gate.home.team_id,
             user_id=command.actor.user_id,
             channel_id=command.channel_id,
-            asked=str(plan.wanted),
+            asked=_shorten(str(plan.wanted)),
             state=FleetState.PROPOSED,
             buckets=tuple(plan.own),
             others=tuple(plan.others),
@@ -182,3 +196,7 @@ class RotateMany:
     def _may_rotate_all(permit: Permit, fleet: Fleet) -> bool:
         keys = (BucketKey(account_id=fleet.account_id, bucket=bucket) for bucket in fleet.buckets)
         return all(may_rotate(permit, key, fleet.channel_id) for key in keys)
+
+
+def _shorten(text: str) -> str:
+    return text if len(text) <= _MOST_ASKED else f"{text[:_MOST_ASKED]}\u2026"

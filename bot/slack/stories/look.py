@@ -7,8 +7,7 @@ from typing import Final
 
 from bot.model.catalog import CatalogStatus
 from bot.model.errors import error_of_code
-from bot.model.fleet_sums import HEADROOM
-from bot.model.minted import Standing
+from bot.model.minted import HEADROOM, Standing
 from bot.slack.ages import Freshness, ago, describe_age
 from bot.slack.blocks import Json, actions, button, context, escape, modal, section
 from bot.slack.prospect import Prospect, is_present

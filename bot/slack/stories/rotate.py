@@ -1,12 +1,11 @@
 """Rotating: the command and the buttons that open the form without a token, its Submit, and "only look"."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from typing import Final
 
 import structlog
 
-from bot.model.catalog import BucketKey, is_bucket_name
+from bot.model.catalog import BucketKey
 from bot.model.errors import BotError
 from bot.model.known_catalogs import Listing
 from bot.model.place import DIRECT, is_channel_id
@@ -23,6 +22,7 @@ from bot.slack.inbound.routes import Routes
 from bot.slack.messages import render
 from bot.slack.messages.progress import AFTER_ACKNOWLEDGEMENT
 from bot.slack.stories.filled_in import FilledIn
+from bot.slack.stories.fleet import RotateMany
 from bot.slack.stories.in_form import permit_in_form
 from bot.slack.stories.live_table import LiveTables, is_fresh
 from bot.slack.stories.look import ROTATE_NOW, look_view
@@ -94,35 +94,27 @@ class RotateCredential(FormStory):
         f"No token was made, and nothing was sent to Cloudflare. Close this and type `{COMMAND} {ROTATE.name}`."
     )
 
-    def __init__(
-        self,
-        parts: Parts,
-        masked_reasons: MaskedReasons,
-        tables: LiveTables,
-        answer_many: Callable[[Command], Awaitable[str | Json]],
-    ) -> None:
-        """Take `answer_many`, which answers a command that names other than one bucket."""
+    def __init__(self, parts: Parts, masked_reasons: MaskedReasons, tables: LiveTables, many: RotateMany) -> None:
         super().__init__(parts, masked_reasons)
-        self._answer_many = answer_many
+        self._many = many
         self._opener = RotateForm(parts)
         self._buttons = FilledIn(parts, self._opener)
         self._tables = tables
 
     def register(self, routes: Routes) -> None:
         """Take the command, the form and the buttons."""
-        routes.on_command(ROTATE, self.answer)
+        routes.on_command(ROTATE, self.open_form)
         routes.on_submit(rotate_form.CALLBACK_ID, self.take)
         routes.on_choice(rotate_form.BUCKET_ACTION, self._opener.show_choice)
         in_place = (OPEN_ANYWAY, USE_SIMILAR)
         self._buttons.register(routes, filled_in=render.ROTATE, empty=ROTATE_ANY, in_place=in_place)
         routes.on_press(ROTATE_NOW, self.rotate_now, in_view=True)
 
-    async def answer(self, command: Command) -> str | Json:
+    async def open_form(self, command: Command) -> str | Json:
         """Return what the person reads, or "" when the form has opened."""
-        is_one = not command.bucket or is_bucket_name(command.bucket)
-        return await (self._open_form(command) if is_one else self._answer_many(command))
-
-    async def _open_form(self, command: Command) -> str:
+        instead = await self._many.answer_instead(command)
+        if instead is not None:
+            return instead
         key = self.parts.key(command.bucket) if command.bucket else None
         filling = Filling(key=key, channel_id=self._opener.place_of(command))
         return await self._opener.open(command.actor, command.trigger_id, filling, command.channel_id)
@@ -132,7 +124,7 @@ class RotateCredential(FormStory):
         return submit.form.check_only
 
     async def answer_instead(self, submit: Submit, permit: Permit) -> Json | None:
-        """Return what a look finds, or the form again with the reason why a rotation has to wait."""
+        """Return what "only look" finds, or the form again with the reason why a rotation has to wait."""
         key = self.key(submit)
         if self.is_mere_look(submit):
             return update(await self._look(submit))
@@ -169,7 +161,7 @@ class RotateCredential(FormStory):
             _log.warning("fresh_table_not_shown", error=str(error))
 
     async def rotate_now(self, press: Press) -> None:
-        """Replace the answer of a look by the form, which nothing may replace any more."""
+        """Replace the answer to "only look" by the form, which nothing may replace any more."""
         self._tables.cancel(_name_of(press.view_id))
         await self._buttons.open_in_place(press)
 

@@ -9,11 +9,13 @@ from bot.model.catalog import BucketKey, CatalogStatus, CredentialStatus
 from bot.model.similar_names import find_similar
 from bot.policy.permit import NOWHERE, Outlook
 from bot.slack.ages import Freshness, ago, describe_age
-from bot.slack.blocks import Json, actions, button, context, date, did_you_mean, escape, header, mention_user, section
+from bot.slack.blocks import Json, actions, button, context, date, did_you_mean, escape, header, section
 from bot.slack.button_values import bucket_value
 from bot.slack.messages.explanation import expiry
 from bot.slack.messages.render import TRY_AGAIN, rotate_button
+from bot.slack.messages.requester import name_requester
 from bot.slack.stories.need import Need, Row
+from bot.slack.stories.rotation_words import describe_rotation
 from bot.slack.stories.visible_catalogs import VisibleCatalogs
 
 STORE: Final = "store_credential"
@@ -96,6 +98,8 @@ def notice_home(text: str) -> Json:
 _MARKS: Final = {
     Need.BROKEN: ":rotating_light:",
     Need.EXPIRED: ":red_circle:",
+    Need.OVERDUE: ":large_orange_circle:",
+    Need.NOT_ROTATED: ":large_orange_circle:",
     Need.EXPIRES_SOON: ":large_yellow_circle:",
     Need.EMPTY: ":white_circle:",
     Need.SWITCHED_OFF: ":black_circle:",
@@ -105,6 +109,8 @@ _MARKS: Final = {
 _COUNTED: Final = {
     Need.BROKEN: ("{} does not work", "{} do not work"),
     Need.EXPIRED: ("{} has expired", "{} have expired"),
+    Need.OVERDUE: ("{} is overdue for rotation", "{} are overdue for rotation"),
+    Need.NOT_ROTATED: ("{} could not be rotated", "{} could not be rotated"),
     Need.EXPIRES_SOON: ("{} expires soon", "{} expire soon"),
     Need.EMPTY: ("{} has no credential", "{} have no credential"),
     Need.SWITCHED_OFF: ("{} is switched off", "{} are switched off"),
@@ -125,6 +131,8 @@ _CATALOG: Final = {
 _STORE_WORDS: Final = {
     Need.BROKEN: "Store a new one",
     Need.EXPIRED: "Store a new one",
+    Need.OVERDUE: "Store a new one",
+    Need.NOT_ROTATED: "Store a new one",
     Need.EXPIRES_SOON: "Store a new one",
     Need.EMPTY: "Store one",
 }
@@ -173,10 +181,15 @@ def _state(row: Row) -> str:
 
 
 def describe_origin(row: Row, now: datetime) -> str:
-    """Return who stored the last credential, and when it expires."""
+    """Return who stored the last credential, when it expires, and how it is rotated."""
+    return " ".join(filter(None, [_describe_stored(row, now), describe_rotation(row, now)]))
+
+
+def _describe_stored(row: Row, now: datetime) -> str:
     if row.stored is None:
         return "Nothing was stored through this bot."
-    by = f"Stored last by {mention_user(row.stored.stored_by)} on {date(row.stored.stored_at)}"
+    who = name_requester(row.stored.submission_id, row.stored.stored_by)
+    by = f"{'Rotated' if row.rotation.is_ours else 'Stored'} last by {who} on {date(row.stored.stored_at)}"
     expires_at = row.expires_at
     if row.catalog.credential_status is CredentialStatus.ABSENT:
         return f"{by}; it is no longer there."

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TypeVar
 
-from bot.model.catalog import BucketKey, Catalog
+from bot.model.catalog import BucketKey, Catalog, StoredCredential
 from bot.model.known_catalogs import KnownCatalogs
-from bot.slack.stories.need import Need, Row, find_need, find_next_change
+from bot.policy.scheduled import NOT_SCHEDULED, Scheduled
+from bot.slack.stories.need import Need, Rotation, Row, find_need, find_next_change
 
 _NEVER = datetime.max.replace(tzinfo=UTC)
 
@@ -24,7 +25,14 @@ class VisibleCatalogs:
     A change moves one catalog; so does the time at which a credential expires or is about to.
     """
 
-    def __init__(self, known: KnownCatalogs, sees: Callable[[BucketKey], bool], now: datetime) -> None:
+    def __init__(
+        self,
+        known: KnownCatalogs,
+        sees: Callable[[BucketKey], bool],
+        now: datetime,
+        scheduled: Scheduled = NOT_SCHEDULED,
+    ) -> None:
+        self._scheduled = scheduled
         self._known = known
         self._sees = sees
         self._now = now
@@ -91,16 +99,30 @@ class VisibleCatalogs:
         """Return its place, and note it and when it changes."""
         stored = self._known.credential(catalog.key)
         expires_at = stored.expires_in(catalog) if stored else None
-        need = find_need(catalog, expires_at, self._now)
+        rotation = self._rotation(stored, catalog.bucket)
+        timetable, has_failed = rotation.timetable, rotation.failure is not None
+        overdue_at = timetable.overdue_at(stored) if stored and timetable else None
+        need = find_need(catalog, expires_at, self._now, overdue_at, has_failed=has_failed)
         self._places[catalog.bucket] = place = need, expires_at or _NEVER, catalog.bucket
         self.counts[need] += 1
-        next_change = find_next_change(expires_at, self._now)
+        next_change = find_next_change(expires_at, self._now, overdue_at)
         if next_change is not None:
             self._next_change_of[catalog.bucket] = next_change
         return place
 
     def _row(self, need: Need, bucket: str) -> Row:
-        return Row(catalog=self._known.catalogs[bucket], stored=self._known.credentials.get(bucket), need=need)
+        stored = self._known.credentials.get(bucket)
+        return Row(
+            catalog=self._known.catalogs[bucket], stored=stored, need=need, rotation=self._rotation(stored, bucket)
+        )
+
+    def _rotation(self, stored: StoredCredential | None, bucket: str) -> Rotation:
+        known = self._known
+        failure = known.failures.get(bucket)
+        if stored is None:
+            return Rotation(failure=failure)
+        timetable = self._scheduled.timetable_of(stored, known)
+        return Rotation(is_ours=known.is_ours(stored), timetable=timetable, failure=failure)
 
 
 def _remove(ordered: list[_Ordered], one: _Ordered) -> None:

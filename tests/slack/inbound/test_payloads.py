@@ -16,12 +16,13 @@ from bot.model.catalog import is_bucket_name
 from bot.model.pasted_token import MASK, mask_tokens
 from bot.model.place import DIRECT
 from bot.model.secret import Secret
-from bot.model.submission import PastedToken, SealedToken, TokenKind
+from bot.model.submission import PastedToken, SealedToken, Task, TokenKind
 from bot.policy.gate import Actor
 from bot.sandbox.slack import FakeSlack
 from bot.sandbox.tokens import Behaviour, make_token
 from bot.sandbox.workspace import Message
 from bot.slack import form as modal
+from bot.slack import rotate_form
 from bot.slack.blocks import Json
 from bot.slack.inbound.http import _parse
 from bot.slack.inbound.ingress import parse_json_object
@@ -620,3 +621,13 @@ def test_the_short_way_reads_what_the_long_way_reads(form: str) -> None:
         fields = {}
     expected = parse_json_object(fields["payload"]) if "payload" in fields else None
     assert _parse("application/x-www-form-urlencoded", form.encode()) == expected
+
+
+@pytest.mark.parametrize(("chosen", "is_ticked"), CHECKS.values(), ids=CHECKS)
+def test_the_form_of_a_rotation_is_known_by_its_name(chosen: object, *, is_ticked: bool) -> None:
+    """Its tick changes nothing, but asks for no check of a token: there is none."""
+    check = {"check": {"type": "checkboxes", "selected_options": chosen}}
+
+    form = parse_form(_submitted(check=check) | {"callback_id": rotate_form.CALLBACK_ID})
+
+    assert (form.task, form.check_only) == (Task.ROTATE, is_ticked)

@@ -1,6 +1,7 @@
 """Posting the final message: to the channel, by its response URL, or as a direct message; it is never lost."""
 
 import asyncio
+import re
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import closing, contextmanager
@@ -20,18 +21,14 @@ from bot.model.approval import Request, digest_of
 from bot.model.catalog import BucketKey, CredentialStatus, StoredCredential
 from bot.model.errors import ApprovalChannelUnfit, ApprovalUnposted, SlackTrouble, SlackUnavailable
 from bot.model.place import DIRECT
-from bot.model.submission import (
-    RESPONSE_URL_LIFETIME,
-    Pending,
-    Sealed,
-    SealedResponseUrl,
-    State,
-    Submission,
-)
+from bot.model.predecessor import Fate, Predecessor
+from bot.model.submission import RESPONSE_URL_LIFETIME, Pending, Sealed, SealedResponseUrl, State, Submission, Task
+from bot.policy.scheduled import Overdue
 from bot.sandbox.slack import FakeSlack
 from bot.sandbox.workspace import FakeSlackConfig, Message, dm_id
 from bot.sealing.hpke import RESPONSE_URL, TOKEN, KeyRing, SealingContext, generate_private_key, load_private_keys
 from bot.slack.api import CHANNEL_LIFETIME, TIMEOUT, SlackWeb
+from bot.slack.blocks import date
 from bot.slack.channels import Channels
 from bot.slack.messages.posting import Poster
 from bot.slack.response_url import ResponseUrls, SlackPost
@@ -62,6 +59,8 @@ class Scene:
     now: datetime = NOW
     contact: str = ""
     may_enable: bool = False
+    may_rotate: bool = False
+    predecessor: Predecessor | None = None
     allowed: tuple[str, ...] | None = None
     host_of_urls: str = ""
     is_seen: bool = True
@@ -81,6 +80,12 @@ class Scene:
         web = SlackWeb(client, self.clock)
         api_url = self.host_of_urls or self.slack.api_url
 
+        async def may_rotate(_: BucketKey, __: str) -> bool:
+            return self.may_rotate
+
+        async def find_predecessor(_: Submission) -> Predecessor | None:
+            return self.predecessor
+
         async def sees(user_id: str, key: BucketKey) -> bool:
             self.seers.append((user_id, key))
             return self.is_seen
@@ -91,6 +96,8 @@ class Scene:
             clock=self.clock,
             contact=self.contact,
             may_enable=lambda _, __: self.may_enable,
+            may_rotate=may_rotate,
+            find_predecessor=find_predecessor,
             channels=Channels(web, lambda channel_id: self.allowed is None or channel_id in self.allowed, self.clock),
             sees=sees,
         )
@@ -515,6 +522,18 @@ async def test_a_catalog_can_be_enabled_if_the_settings_allow_it(scene: Scene, *
     assert ["Enable the catalog" in message.shown_text for message in scene.messages] == [may_enable] * 3
 
 
+async def test_the_result_of_a_rotation_says_when_the_previous_token_is_revoked(scene: Scene) -> None:
+    """On each way that the message can take."""
+    scene.predecessor = Predecessor(fate=Fate.TO_BE_REVOKED, revoked_at=NOW)
+    rotated = replace(STORED, task=Task.ROTATE, last_four="", confirmation=CredentialStatus.VALID)
+    url = SealingContext.of(replace(rotated, channel_id=NOT_MEMBER), RESPONSE_URL)
+    sealed = SealedResponseUrl(scene.key_ring.sealing_key.seal(scene.issue(NOT_MEMBER), url))
+    for channel_id, response_url in ((MEMBER, None), (NOT_MEMBER, sealed), (ARCHIVED, None)):
+        await scene.poster.post_result(pending(replace(rotated, channel_id=channel_id), response_url))
+    assert scene.places == [MEMBER, NOT_MEMBER, dm_id(ADA)]
+    assert [f"The previous one is revoked on {date(NOW)}." in message.text for message in scene.messages] == [True] * 3
+
+
 LAKE = StoredCredential(
     key=BucketKey(account_id="0f" * 16, bucket="lake"),
     submission_id="V1",
@@ -529,8 +548,29 @@ LAKE = StoredCredential(
 Say = Callable[[Poster, StoredCredential], Awaitable[None]]
 NOTICES: dict[str, tuple[Say, str]] = {
     "a reminder": (lambda poster, credential: poster.remind_of_expiry(credential, NOW), "expires soon"),
+    "an overdue rotation": (
+        lambda poster, credential: poster.announce_overdue(
+            Overdue(credential=credential, since=NOW, failure=None), NOW
+        ),
+        "is overdue since",
+    ),
     "a broken credential": (lambda poster, credential: poster.announce_broken(credential), "no longer works"),
 }
+
+
+@pytest.mark.parametrize("may_rotate", [False, True])
+@pytest.mark.parametrize(("say", "words"), [NOTICES["a reminder"], NOTICES["a broken credential"]])
+async def test_a_notice_offers_a_rotation_where_someone_may_rotate(
+    scene: Scene, say: Say, words: str, *, may_rotate: bool
+) -> None:
+    """First, and in its words; the other way stays."""
+    scene.may_rotate = may_rotate
+    await say(scene.poster, LAKE)
+    [message] = scene.messages
+    buttons = [one["text"]["text"] for block in message.blocks for one in block.get("elements", []) if "value" in one]
+    assert buttons == (["Rotate", "Store a new one"] if may_rotate else ["Store a new one"])
+    assert (re.search(r"[Rr]otate", message.text) is not None) is may_rotate
+    assert scene.slack.problems == []
 
 
 @pytest.mark.parametrize(("say", "words"), NOTICES.values(), ids=NOTICES)
@@ -540,7 +580,7 @@ async def test_a_notice_goes_where_the_result_went(scene: Scene, say: Say, words
     assert scene.places == [MEMBER]
     assert words in scene.messages[0].text
     assert f"<@{ADA}>" in scene.messages[0].text
-    assert "Store a new one" in scene.messages[0].shown_text
+    assert re.search("Store a new one|Paste a token instead", scene.messages[0].shown_text)
     assert scene.slack.problems == []
 
 

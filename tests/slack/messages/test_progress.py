@@ -13,11 +13,14 @@ from slack_sdk.web.async_client import AsyncWebClient
 from structlog.testing import capture_logs
 
 from bot.model.catalog import CredentialStatus
+from bot.model.errors import BotError, DatabaseUnavailable
 from bot.model.origin import id_in_fleet
+from bot.model.predecessor import Fate, Predecessor
 from bot.model.submission import State, Submission, Task
 from bot.sandbox.slack import FakeSlack
 from bot.sandbox.workspace import FakeSlackConfig
 from bot.slack.api import SlackWeb
+from bot.slack.blocks import date
 from bot.slack.messages.progress import AFTER_ACKNOWLEDGEMENT, FOR_EACH_MORE, MANY, ModalProgress
 from bot.slack.messages.redacted import RedactedProgress
 from bot.slack.messages.render import progress_view
@@ -42,6 +45,7 @@ class Scene:
     pass_loop_time: Callable[[timedelta], None]
     clock: Callable[[], datetime]
     way: NotedWay
+    predecessors: list[Predecessor | BotError]
 
     def open_modal(self, user_id: str = ADA) -> Submission:
         """Return the submission of a form whose acknowledgement has just been shown."""
@@ -107,8 +111,25 @@ async def scene(pass_time: Callable[[timedelta], None]) -> AsyncIterator[Scene]:
         client = AsyncWebClient(token=config.bot_tokens[0], base_url=slack.api_url, session=http, retry_handlers=[])
         client.proxy = None
         way = NotedWay(lambda: len(slack.calls_of("views.update")))
-        progress = ModalProgress(SlackWeb(client), clock, "S0PLATFORM", steps_of, right_of_way=way)
-        yield Scene(slack=slack, progress=progress, pass_loop_time=pass_time, clock=clock, way=way)
+        predecessors: list[Predecessor | BotError] = []
+
+        async def find_predecessor(_: Submission) -> Predecessor | None:
+            found = predecessors.pop() if predecessors else None
+            if isinstance(found, BotError):
+                raise found
+            return found
+
+        progress = ModalProgress(
+            SlackWeb(client), clock, "S0PLATFORM", steps_of, find_predecessor=find_predecessor, right_of_way=way
+        )
+        yield Scene(
+            slack=slack,
+            progress=progress,
+            pass_loop_time=pass_time,
+            clock=clock,
+            way=way,
+            predecessors=predecessors,
+        )
         await progress.drain()
 
 
@@ -122,6 +143,26 @@ async def test_the_first_update_comes_when_slack_no_longer_overwrites_it(scene: 
     await scene.updated()
     assert "Credential stored" in scene.shown()
     assert AFTER_ACKNOWLEDGEMENT >= SECOND
+
+
+FOUND: dict[str, tuple[Predecessor | BotError, str]] = {
+    "known": (Predecessor(fate=Fate.TO_BE_REVOKED, revoked_at=NOW), f"The previous one is revoked on {date(NOW)}."),
+    "not known for now": (DatabaseUnavailable(), "It is stored and tested: Cloudflare confirms that it works."),
+}
+
+
+@pytest.mark.parametrize(("found", "words"), FOUND.values(), ids=FOUND)
+async def test_a_rotation_ends_with_what_becomes_of_the_token_before(
+    scene: Scene, found: Predecessor | BotError, words: str
+) -> None:
+    """A view without it is better than none."""
+    scene.predecessors.append(found)
+    rotated = replace(_stored(scene.open_modal()), task=Task.ROTATE, confirmation=CredentialStatus.VALID)
+    scene.progress.show(rotated)
+    await scene.pass_time(AFTER_ACKNOWLEDGEMENT)
+    await scene.updated()
+    assert words in scene.shown()
+    assert ("previous" in scene.shown()) is isinstance(found, Predecessor)
 
 
 async def test_an_update_gives_way(scene: Scene) -> None:

@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bot.model.catalog import Catalog, CatalogStatus, CredentialStatus, StoredCredential
-from bot.model.known_catalogs import KnownCatalogs
+from bot.model.known_catalogs import KnownCatalogs, ProvenToken
+from bot.model.timetable import RotationFailure
+from bot.policy.scheduled import NOT_SCHEDULED, Scheduled
 from bot.sandbox.block_rules import message_problems
 from bot.sandbox.blocks import texts_of
 from bot.slack.ages import Freshness
@@ -28,7 +30,7 @@ from bot.slack.stories.table import (
     status_message,
 )
 from bot.slack.stories.visible_catalogs import VisibleCatalogs
-from tests.make import NOW, make_catalog, make_key, make_stored_credential
+from tests.make import NOW, TOKEN, make_catalog, make_key, make_stored_credential
 
 DAY = timedelta(days=1)
 LOOK = Look(id="5a4d0001")
@@ -41,9 +43,25 @@ def make_table(
     age: timedelta = timedelta(minutes=4),
 ) -> Table:
     """Return a table of these catalogs."""
+    return show(catalogs, stored, NOT_SCHEDULED, freshness=freshness, age=age)
+
+
+def show(
+    catalogs: Iterable[Catalog],
+    stored: Iterable[StoredCredential],
+    scheduled: Scheduled,
+    *,
+    ours: Iterable[str] = (),
+    failures: Iterable[RotationFailure] = (),
+    freshness: Freshness = Freshness.FRESH,
+    age: timedelta = timedelta(minutes=4),
+) -> Table:
+    """Return the same with a schedule; the bot has made the token of each bucket in `ours` itself."""
     known = KnownCatalogs()
-    known.replace_all(catalogs, stored)
-    return Table(seen=VisibleCatalogs(known, lambda _: True, NOW), as_of=NOW - age, now=NOW, freshness=freshness)
+    known.refreshed_at = NOW - age
+    known.replace_all(catalogs, stored, [ProvenToken(bucket=each, token_id=TOKEN.id) for each in ours], failures)
+    seen = VisibleCatalogs(known, lambda _: True, NOW, scheduled)
+    return Table(seen=seen, as_of=NOW - age, now=NOW, freshness=freshness)
 
 
 def all_rows(table: Table) -> list[Row]:

@@ -15,6 +15,7 @@ from bot.storage.catalogs import Catalogs
 from bot.storage.sqlite import SqliteDatabase
 from tests.everybody import EVERYBODY
 from tests.make import ACCOUNT, NOW, make_catalog, make_key
+from tests.rotation.scene import GRANT, make_scheduled
 
 LIST = Allowlist(users=frozenset({"ada", "bob"}), usergroups=frozenset(), channels=frozenset(), buckets=("*-lake",))
 
@@ -110,3 +111,16 @@ def test_the_lists_tell_no_people_apart() -> None:
     every = replace(LIST, channels=frozenset({"C1"}), buckets=("*",)).rules()
     assert _permit("ada", *every).outlook() == _permit("bob", *every).outlook(Verb.STATUS, channel_id="C1")
     assert _permit("ada", *OWN).outlook() != _permit("bob", *OWN).outlook()
+
+
+async def test_other_rules_put_all_in_another_order(catalogs: Catalogs) -> None:
+    """What the schedule covers has its place by when it is overdue, and whether it does is for the rules to say."""
+    rules: list[Rule] = []
+    scheduled = replace(make_scheduled(), rules=lambda: tuple(rules))
+    visibility = Visibility(catalogs, lambda: NOW, scheduled)
+    before = await visibility.of(_permit("ada"))
+    assert await visibility.of(_permit("ada")) is before
+    rules.append(GRANT)
+    after = await visibility.of(_permit("ada"))
+    assert after is not before
+    assert await visibility.of(_permit("ada")) is after

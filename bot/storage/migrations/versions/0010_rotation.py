@@ -120,7 +120,7 @@ def upgrade() -> None:
         Column("held_until", _TIME),
         if_not_exists=True,
     )
-    is_current = text("state IN ('running', 'stopping')")
+    is_current = text("state = 'running' OR state = 'stopping'")
     op.create_index(
         "fleets_current",
         "fleets",

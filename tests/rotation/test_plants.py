@@ -1,0 +1,136 @@
+"""Each rule of a rotation that is left out leads to a history that breaks an invariant: the machine finds it."""
+
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.project_checks import Plant, ask
+
+HERE = Path(__file__).parents[2]
+EXAMPLES = "100"
+PLANTS = (
+    Plant(
+        check="a create without a row",
+        file="bot/storage/minted_tokens.py",
+        good="                raise LeaseLost\n            add_token(connection, self._chain, token)",
+        bad="                raise LeaseLost",
+        named="3: ",
+    ),
+    Plant(
+        check="any number of unknown creates",
+        file="bot/model/minted.py",
+        good="MOST_UNSETTLED: Final = 2",
+        bad="MOST_UNSETTLED: Final = 9",
+        named="10: ",
+    ),
+    Plant(
+        check="a lost create counts as never made at once",
+        file="bot/rotation/make.py",
+        good="state = MintedState.LOST if is_unknown else MintedState.GONE",
+        bad="state = MintedState.GONE",
+        named="8: ",
+    ),
+    Plant(
+        check="no time to settle",
+        file="bot/model/minted.py",
+        good="SETTLE_AFTER: Final = timedelta(minutes=15)",
+        bad="SETTLE_AFTER: Final = timedelta(minutes=0)",
+        named="8: ",
+    ),
+    Plant(
+        check="a stored token counts as proven",
+        file="bot/delivery/confirm.py",
+        good="is_proven = tested_at is not None and status is CredentialStatus.VALID",
+        bad="is_proven = status is not None",
+        named="5: ",
+    ),
+    Plant(
+        check="revoked whatever the test says",
+        file="bot/rotation/slot_test.py",
+        good="return MintedState.TESTED if is_proven or not token.was_sent else MintedState.UNDOING",
+        bad="return MintedState.TESTED",
+        named="6: ",
+    ),
+    Plant(
+        check="tested too early",
+        file="bot/model/minted.py",
+        good="PROBE_AFTER: Final = timedelta(seconds=90)",
+        bad="PROBE_AFTER: Final = timedelta(seconds=9)",
+        named=": ",
+    ),
+    Plant(
+        check="deleted without a look",
+        file="bot/rotation/take_back.py",
+        good=(
+            "        seen = await self._cloudflare.get(_id_of(token), _name_of(token), held.turn)\n"
+            "        if seen is None:\n            await self._bury(held, token)\n"
+            "        elif seen.status is TokenStatus.ACTIVE:"
+        ),
+        bad="        if token.tested_at is None:\n            return\n        if token.expires_at is None:",
+        named="6: ",
+    ),
+    Plant(
+        check="any installation's tokens are ours",
+        file="bot/model/token_name.py",
+        good="return self.installation == mark",
+        bad="return len(self.installation) == len(mark)",
+        named="2: ",
+    ),
+    Plant(
+        check="what nobody knows is left alone",
+        file="bot/rotation/housekeeping.py",
+        good="            await self._tokens.adopt(self._as_row(seen, now))\n",
+        bad="",
+        named="8: ",
+    ),
+    Plant(
+        check="a token of an ended submission is left alone",
+        file="bot/storage/minted_moves.py",
+        good="    if token.state is MintedState.CREATED or is_refused:\n",
+        bad="    if is_refused:\n",
+        named="8: ",
+    ),
+    Plant(
+        check="a value without its submission",
+        file="bot/storage/minted_tokens.py",
+        good="state = MintedState.RETIRED if change is None else MintedState.CREATED",
+        bad="state = MintedState.CREATED",
+        named="8: ",
+    ),
+    Plant(
+        check="a restored database believes that nothing was sent since",
+        file="bot/storage/lineage.py",
+        good="            doubt_tokens(connection, self._submissions.chain, self._clock())\n",
+        bad="",
+        named="8: ",
+    ),
+    Plant(
+        check="nobody makes a new one",
+        file="bot/rotation/heal.py",
+        good="        acceptance = await self._submissions.add(new)\n",
+        bad="        return True\n        acceptance = await self._submissions.add(new)\n",
+        named="7: ",
+    ),
+)
+
+
+def plant(fault: Plant, directory: Path) -> None:
+    """Copy the bot and its tests, and plant the fault into the copy."""
+    for part in ("bot", "tests"):
+        shutil.copytree(HERE / part, directory / part, ignore=shutil.ignore_patterns("__pycache__"))
+    path = directory / fault.file
+    text = path.read_text()
+    assert text.count(fault.good) == 1
+    path.write_text(text.replace(fault.good, fault.bad))
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("fault", PLANTS, ids=lambda fault: fault.check)
+def test_the_machine_finds_what_a_rule_is_for(fault: Plant, tmp_path: Path) -> None:
+    """Within a hundred histories."""
+    plant(fault, tmp_path)
+    code, said = ask(tmp_path, (sys.executable, "-m", "tests.rotation.search", EXAMPLES))
+    assert code == 1, "nothing was found"
+    assert fault.named in said.splitlines()[0], said
