@@ -28,7 +28,6 @@ from bot.model.predecessor import Predecessor, find_predecessor
 from bot.model.submission import Pending, SealedToken, State, Submission, Task
 from bot.storage.audit import AuditChain
 from bot.storage.authentic import OPENING_COLUMNS, has_ended, require_authentic
-from bot.storage.damage import SetAside
 from bot.storage.database import Database
 from bot.storage.minted_rows import add_token, change_token, entry_of_token, read_tokens, select_left
 from bot.storage.moves import give_token
@@ -61,7 +60,7 @@ class MintedTokens:
         self._account_id = account_id
         self._clock = clock
         self._holder = uuid4().hex
-        self._set_aside = SetAside()
+        self._set_aside = submissions.set_aside
         self.wake_minter: Callable[[BucketKey], None] = _leave_to_polling
 
     def wake_minter_by(self, wake: Callable[[BucketKey], None]) -> None:
