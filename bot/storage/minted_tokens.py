@@ -208,8 +208,8 @@ class MintedTokens:
 
     async def busy_until(self, key: BucketKey) -> datetime | None:
         """Return until when an earlier token of the bucket is being taken back, or None: then it can be rotated."""
-        due = [token.due_at for token in await self.of_bucket(key) if token.state in TAKEN_BACK and token.was_sent]
-        return max(due, default=None)
+        tokens = await self.of_bucket(key)
+        return max((each.gone_at for each in tokens if each.state in TAKEN_BACK and each.was_sent), default=None)
 
     async def count(self) -> dict[MintedState, int]:
         """Return how many tokens are in each state, but for those of which nothing is left."""
