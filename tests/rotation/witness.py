@@ -109,7 +109,7 @@ class Witness:
                 self._require_proof(record)
             if before.get(name) is not None and before[name].state not in REPLACEABLE | TAKEN_BACK:
                 self._require_unsent(before[name], record)
-            if record.state in (MintedState.UNDOING, MintedState.UNDONE) and not self.has_landed(record.token_id):
+            if record.state in (MintedState.UNDOING, MintedState.UNDONE) and not record.was_sent:
                 self.problems.append(f"5: {record.name} was never sent, and is enabled again")
         self._count_unsettled()
 
