@@ -6,7 +6,7 @@ import pytest
 
 from bot.cloudflare.errors import CloudflareUnavailable
 from bot.cloudflare.minting_errors import TokenQuotaReached
-from bot.model.fleet_sums import HEADROOM
+from bot.model.minted import HEADROOM
 from bot.rotation.quota import Quota
 from tests.rotation.rig import Rig
 
