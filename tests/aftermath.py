@@ -103,7 +103,7 @@ class Watch:
         self._data = read_files(self._directories)
         self._modals = repr([self._scene.slack.modal(user) for user in (ADA, GRACE, MALLORY, *CROWD)]).encode()
         for bot in self._scene.bots:
-            self._processes += _look_at(Path(f"/proc/{bot.pid}"))
+            self._processes += look_at(Path(f"/proc/{bot.pid}"))
         async with aiohttp.ClientSession() as http:
             for metrics, health in self._ports.items():
                 for place in (f"{metrics}/metrics", f"{metrics}/readyz", f"{health}/readyz", f"{health}/nowhere"):
@@ -124,7 +124,7 @@ class Watch:
             children=b"".join(map(children, self._notes)),
             tracker=b"".join(map(tracked, self._notes)),
             loggers=frozenset(name for notes in self._notes for name in loggers_below_warning(notes)),
-            cloudflare=_out_of_place(scene.cloudflare),
+            cloudflare=out_of_place(scene.cloudflare),
             tokens=marked.given,
             response_urls=[url.rpartition("/")[2] for url in _issued_urls(scene)],
             secrets={**secrets, **secrets_of(scene)},
@@ -159,7 +159,7 @@ def _read_if_there(path: Path) -> bytes:
         return b""
 
 
-def _out_of_place(cloudflare: FakeCloudflare) -> bytes:
+def out_of_place(cloudflare: FakeCloudflare) -> bytes:
     """Return what Cloudflare received, except for the places where a token belongs: the header, and a write's body."""
     return b"\n".join(
         repr((each.method, each.path, {**each.headers, "authorization": ""})).encode()
@@ -168,7 +168,7 @@ def _out_of_place(cloudflare: FakeCloudflare) -> bytes:
     )
 
 
-def _look_at(process: Path) -> bytes:
+def look_at(process: Path) -> bytes:
     """Return what `ps` shows of a process and, to root, its environment."""
     environment = b""
     with suppress(PermissionError):

@@ -44,7 +44,7 @@ from bot.cloudflare.errors import (
     TokenLimitedToAddresses,
     TokenOfAnotherAccount,
 )
-from bot.model.errors import BotError, Told, Transient, WhoActs
+from bot.model.errors import ENABLE_CATALOG, ROTATE_AGAIN, BotError, Told, Transient, WhoActs
 
 MINTING_TOKEN: Final = "CLOUDFLARE_MINTING_TOKEN"  # noqa: S105 - the name of a setting
 MINTING_RIGHT: Final = "Account API Tokens Write"
@@ -176,7 +176,10 @@ class MintedTokenGone(MintedTokenError):
     """Cloudflare does not know the token that the bot created any more, or it was switched off."""
 
     code = "minted_token_gone"
-    cause = "The token that the bot created was deleted or disabled by somebody else before it could be stored."
+    cause = (
+        "Cloudflare does not know the token that the bot created, or calls it disabled: somebody else deleted or "
+        "disabled it, or it takes longer than usual to become known."
+    )
     operator_fix = "find out in Cloudflare's audit log who did it; then rotate again"
 
 
@@ -186,7 +189,7 @@ class CatalogSwitchedOff(MintedTokenError):
     code = "catalog_switched_off"
     who_acts = WhoActs.YOU
     cause = "The catalog was switched off while the bot rotated its credential; its data is intact."
-    fixes = ("Enable R2 Data Catalog (Basin Catalog) in the bucket's settings, then rotate again.",)
+    fixes = (ENABLE_CATALOG, ROTATE_AGAIN)
 
 
 class RotationError(BotError):

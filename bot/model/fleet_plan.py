@@ -90,7 +90,7 @@ class OwnTokens:
         busy: dict[str, datetime] = {}
         for token in tokens:
             if token.state in TAKEN_BACK and token.was_sent:
-                busy[token.key.bucket] = max(token.due_at, busy.get(token.key.bucket, token.due_at))
+                busy[token.key.bucket] = max(token.gone_at, busy.get(token.key.bucket, token.gone_at))
         proven = {each.key.bucket: each.changed_at for each in tokens if each.state is MintedState.PROVEN}
         return cls(proven_at=proven, busy_until=busy)
 

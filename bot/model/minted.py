@@ -114,6 +114,12 @@ class MintedToken:
     trouble: str | None = None
     revision: int = 0
 
+    @property
+    def gone_at(self) -> datetime:
+        """When one that is being taken back is gone at the earliest: it is disabled for a while before that."""
+        is_on = self.state in (MintedState.RETIRED, MintedState.DISABLING)
+        return self.due_at + PROBE_AFTER if is_on else self.due_at
+
 
 COLUMNS: Final = tuple(field.name for field in fields(MintedToken) if field.name != "key")
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from bot.model.catalog import Catalog
@@ -81,8 +81,9 @@ def say_previous(prospect: Prospect) -> str:
 
 
 def say_busy(until: datetime) -> str:
-    """Return why another rotation has to wait, with the time in the reader's time zone."""
-    return f"The token before the present one is being revoked until {date(until)}. Rotate this bucket after that."
+    """Return why another rotation has to wait, until the next full minute in the reader's time zone."""
+    at = date(until + _ROUNDED_UP)
+    return f"The token before the present one is being revoked until {at}. Rotate this bucket after that."
 
 
 def say_obstacle(obstacle: Obstacle, now: datetime, ask_whom: str) -> str:
@@ -96,6 +97,7 @@ def say_obstacle(obstacle: Obstacle, now: datetime, ask_whom: str) -> str:
     return what_to_do(cause, fix, _STORE_INSTEAD, ask_whom)
 
 
+_ROUNDED_UP: Final = timedelta(seconds=59)  # a time is shown without its seconds
 _NO_RULE: Final = "The bot makes no tokens: no rule grants the verb `rotate`."
 _NEVER_SEEN: Final = "The bot makes no tokens: no process of it has the token for that."
 _LAST_SEEN: Final = "No token would be made: the process that makes them was last seen {ago}."

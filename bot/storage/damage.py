@@ -57,6 +57,13 @@ class SetAside:
         return found
 
 
+class LeftToOthers(SetAside):
+    """Reports nothing: for a transaction that reads rows which others in this process read as well, and report."""
+
+    def report(self, damage: RecordDamaged) -> None:
+        """Leave it to them."""
+
+
 @cache
 def _shape(table: Table) -> list[tuple[str, type, bool]]:
     """Return each column's name, the type of its values, and whether it may have none."""

@@ -10,8 +10,9 @@ from typing import Final
 
 from sqlalchemy import Connection, and_, bindparam, delete, exists, select
 
+from bot.model.minted import OVER
 from bot.storage.database import Database
-from bot.storage.schema import APPROVAL_REQUESTS, CREDENTIALS, DECISIONS, FLEETS, SUBMISSIONS
+from bot.storage.schema import APPROVAL_REQUESTS, CREDENTIALS, DECISIONS, FLEETS, MINTED_TOKENS, SUBMISSIONS
 
 BATCH: Final = 500
 """Rows in one transaction, so that no submission waits long for it."""
@@ -62,8 +63,7 @@ class HistoryLimit:
     async def enforce(self, now: datetime) -> int:
         """Delete what is too old, up to a limit; return how many submissions. Raises DatabaseTrouble."""
         before, deleted = now - self._kept_for, 0
-        old_fleets = delete(FLEETS).where(FLEETS.c.ended_at < before)  # a few rows: their buckets are submissions
-        await self._database.run(lambda connection: connection.execute(old_fleets).rowcount)
+        await self._database.run(partial(_prune_rotations, before=before))
         for _ in range(_MOST_BATCHES):
             last, count = await self._database.run(partial(_prune, after=self._after, before=before))
             self._after = last or 0
@@ -71,6 +71,13 @@ class HistoryLimit:
             if last is None:
                 break
         return deleted
+
+
+def _prune_rotations(connection: Connection, before: datetime) -> None:
+    """Delete the fleets that ended before that time, and the tokens of which nothing is left: a few rows of each."""
+    connection.execute(delete(FLEETS).where(FLEETS.c.ended_at < before))
+    is_over = MINTED_TOKENS.c.state.in_([state.value for state in OVER])
+    connection.execute(delete(MINTED_TOKENS).where(is_over, MINTED_TOKENS.c.changed_at < before))
 
 
 def _prune(connection: Connection, after: int, before: datetime) -> tuple[int | None, int]:

@@ -15,7 +15,7 @@ from bot.model.minted import ON_ITS_WAY, REPLACEABLE, MintedState, MintedToken
 from bot.model.move import Change, Move
 from bot.model.submission import State, Submission, Task
 from bot.storage.audit import AuditChain
-from bot.storage.damage import SetAside
+from bot.storage.damage import LeftToOthers
 from bot.storage.minted_rows import change_token, find_current, read_tokens, select_left
 from bot.storage.rotation_failures import note_failure
 from bot.storage.rows import PLACE
@@ -76,7 +76,7 @@ def _retire_older(
         MINTED_TOKENS.c.submission_id.is_distinct_from(newer.id),
         ~_is_of_a_later_one(newer),
     )
-    for token in read_tokens(connection, chain, older.with_for_update(), SetAside()):
+    for token in read_tokens(connection, chain, older.with_for_update(), LeftToOthers()):
         change_token(connection, chain, token, replace(token, state=MintedState.RETIRED, due_at=retires_at), at)
 
 
@@ -90,4 +90,4 @@ def _find(connection: Connection, chain: AuditChain, submission_id: str) -> Mint
     """Return the token that a submission has now: those of earlier tries are in nobody's hands."""
     its = MINTED_TOKENS.c.submission_id == submission_id, MINTED_TOKENS.c.state.in_(_ON_ITS_WAY)
     query = select_left().where(*its).with_for_update()
-    return find_current(read_tokens(connection, chain, query, SetAside()), ON_ITS_WAY)
+    return find_current(read_tokens(connection, chain, query, LeftToOthers()), ON_ITS_WAY)

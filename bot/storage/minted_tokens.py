@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, Final
 from uuid import uuid4
 
-from sqlalchemy import Connection, and_, func, or_, select, update
+from sqlalchemy import Connection, and_, case, func, literal, or_, select, update
 
 from bot.model.audit import Event
 from bot.model.catalog import BucketKey
@@ -28,7 +28,6 @@ from bot.model.predecessor import Predecessor, find_predecessor
 from bot.model.submission import Pending, SealedToken, State, Submission, Task
 from bot.storage.audit import AuditChain
 from bot.storage.authentic import OPENING_COLUMNS, has_ended, require_authentic
-from bot.storage.damage import SetAside
 from bot.storage.database import Database
 from bot.storage.minted_rows import add_token, change_token, entry_of_token, read_tokens, select_left
 from bot.storage.moves import give_token
@@ -40,6 +39,7 @@ from bot.storage.upsert import insert_into
 HELD_FOR: Final = timedelta(seconds=60)
 """Longer than a request may take; another process waits as long for one that was killed."""
 
+_BEGINNING: Final = (MintedState.RETIRED, MintedState.DISABLING)
 _MINTERS: Final = sorted({MintedState.INTENDED, MintedState.LOST, *TAKEN_BACK} - {MintedState.DISABLED})
 """The states in which the minter has something to do, at once or when it is due."""
 
@@ -60,7 +60,7 @@ class MintedTokens:
         self._account_id = account_id
         self._clock = clock
         self._holder = uuid4().hex
-        self._set_aside = SetAside()
+        self._set_aside = submissions.set_aside
         self.wake_minter: Callable[[BucketKey], None] = _leave_to_polling
 
     def wake_minter_by(self, wake: Callable[[BucketKey], None]) -> None:
@@ -208,8 +208,8 @@ class MintedTokens:
 
     async def busy_until(self, key: BucketKey) -> datetime | None:
         """Return until when an earlier token of the bucket is being taken back, or None: then it can be rotated."""
-        due = [token.due_at for token in await self.of_bucket(key) if token.state in TAKEN_BACK and token.was_sent]
-        return max(due, default=None)
+        tokens = await self.of_bucket(key)
+        return max((each.gone_at for each in tokens if each.state in TAKEN_BACK and each.was_sent), default=None)
 
     async def count(self) -> dict[MintedState, int]:
         """Return how many tokens are in each state, but for those of which nothing is left."""
@@ -292,12 +292,18 @@ def _leave_to_polling(_: BucketKey) -> None:
 
 
 def _read_due(connection: Connection, account_id: str, now: datetime) -> list[BucketKey]:
+    """Return the buckets, first those where a person waits or something was begun: a test of the slot grows old.
+
+    When 500 tokens are to be taken back at the same moment, beginning with each of them before the first is finished
+    would have every slot tested twice.
+    """
     is_due = _ROW.account_id == account_id, _ROW.state.in_(_MINTERS), _ROW.due_at <= now
     is_open = SUBMISSIONS.c.reported_at.is_(None), SUBMISSIONS.c.state == State.MINTING.value
     waits = SUBMISSIONS.c.account_id == account_id, *is_open
-    tokens = select(_ROW.bucket).where(*is_due)
-    waiting = select(SUBMISSIONS.c.bucket).where(*waits)
-    buckets = connection.scalars(tokens.union(waiting)).all()
+    rank = case((_ROW.state.in_(_BEGINNING), 1), else_=0).label("rank")
+    waiting = select(SUBMISSIONS.c.bucket, literal(0).label("rank")).where(*waits)
+    due = select(_ROW.bucket, rank).where(*is_due).union_all(waiting).subquery()
+    buckets = connection.scalars(select(due.c.bucket).group_by(due.c.bucket).order_by(func.min(due.c.rank))).all()
     return [BucketKey(account_id=account_id, bucket=bucket) for bucket in buckets if isinstance(bucket, str)]
 
 

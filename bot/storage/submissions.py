@@ -108,6 +108,11 @@ class Submissions:
         """The audit's chain, and what the records are signed with."""
         return self._chain
 
+    @property
+    def set_aside(self) -> SetAside:
+        """What reports rows that nobody of ours wrote: one for all who read them, so that each is reported once."""
+        return self._set_aside
+
     def wake_by(self, wake: Callable[[BucketKey], None]) -> None:
         """Call this, which must not fail, for each bucket that has new work."""
         self._wake = wake

@@ -29,18 +29,19 @@ class Person:
         dice = self._world.dice
         for _ in range(times):
             if dice.random() < _PASTED:
-                await self._paste()
-            submission_id = await self._rotate()
+                await self.paste()
+            submission_id = await self.rotate()
             if dice.random() >= _IMPATIENT:
-                await self._wait_for(submission_id)
+                await self.wait_for(submission_id)
             await asyncio.sleep(dice.uniform(0, _LONGEST_PAUSE))
 
     async def rotate_at_last(self) -> None:
         """Rotate until it ended well, which only a token that Cloudflare made too weak delays."""
-        while await self._wait_for(await self._rotate()) != "stored":
+        while await self.wait_for(await self.rotate()) != "stored":
             self._world.done["rotations repeated at the end"] += 1
 
-    async def _wait_for(self, submission_id: str) -> object:
+    async def wait_for(self, submission_id: str) -> object:
+        """Return how it ended, once its result is posted."""
         query = f"SELECT state FROM submissions WHERE id = '{submission_id}' AND reported_at IS NOT NULL"  # noqa: S608 - our own words
         while True:
             rows = await self._world.rows(query)
@@ -48,12 +49,14 @@ class Person:
                 return rows[0][0]
             await asyncio.sleep(_LOOK_EVERY)
 
-    async def _rotate(self) -> str:
+    async def rotate(self) -> str:
+        """Rotate, and return the reference."""
         submission_id = await self._submit(f"/r2-credential rotate {self._bucket}", {})
         self._world.rotations[submission_id] = self._bucket
         return submission_id
 
-    async def _paste(self) -> None:
+    async def paste(self) -> None:
+        """Have another token stored."""
         self._pasted += 1
         token = make_token(Behaviour.GOOD, self._number * 1000 + self._pasted)
         submission_id = await self._submit(f"/r2-credential {self._bucket}", {"token": token})

@@ -15,7 +15,7 @@ import random
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Final
@@ -36,7 +36,7 @@ FACTOR: Final = 40.0
 GRACE: Final = "5m"
 """A shorter one than is safe: no process is frozen for longer here."""
 
-PRESS_SECONDS: Final = 300
+PRESS_SECONDS: Final = 600
 """After so long, trouble ends even if not everyone has rotated as often as they were to."""
 
 _POLICY: Final = """
@@ -44,9 +44,7 @@ _POLICY: Final = """
 usergroups = ["S0CHAOS01"]
 verbs = ["store", "check", "status", "history", "rotate"]
 """
-_FLEET: Final[tuple[Role, ...]] = ("gateway", "worker", "worker", "minter", "minter")
-_OF_GATEWAYS: Final = ("SLACK_APP_TOKEN",)
-_OF_MINTERS: Final = ("CLOUDFLARE_MINTING_TOKEN",)
+FLEET: Final[tuple[Role, ...]] = ("gateway", "worker", "worker", "minter", "minter")
 _NOT_OF: Final[dict[Role, tuple[str, ...]]] = {
     "all": (),
     "gateway": ("CLOUDFLARE_API_TOKEN", "CLOUDFLARE_MINTING_TOKEN", "R2_CREDENTIAL_SEALING_KEY"),
@@ -82,8 +80,17 @@ async def main(engine: str, rotations: int = 200, buckets: int = 10, seed: int |
 
 
 @asynccontextmanager
-async def scene(engine: str, buckets: int, dice: random.Random) -> AsyncIterator[World]:
-    """Set up the fakes and the processes, all in one hasty time."""
+async def scene(
+    engine: str,
+    buckets: int,
+    dice: random.Random,
+    dress: Callable[[dict[str, str]], dict[str, str]] = lambda environment: environment,
+    roles: Sequence[Role] = FLEET,
+) -> AsyncIterator[World]:
+    """Set up the fakes and the processes, all in one hasty time; `dress` changes the environment of each.
+
+    On SQLite there is one process, whatever the `roles`.
+    """
     clock = HastyTime.begin(FACTOR)
     people = tuple(User(id=f"U0CHAOS{at:02d}", name=f"p{at}", real_name=f"P {at}") for at in range(buckets))
     group = UserGroup(id="S0CHAOS01", handle="chaos", members=tuple(person.id for person in people))
@@ -114,9 +121,8 @@ async def scene(engine: str, buckets: int, dice: random.Random) -> AsyncIterator
             world.postgres_url = url
             await asyncio.to_thread(execute, url, clock.tell_by_server())
         output = stack.enter_context((directory / "printed").open("wb"))
-        roles: tuple[Role, ...] = _FLEET if engine == "postgres" else ("all",)
-        for role in roles:
-            given = {name: value for name, value in environment.items() if name not in _NOT_OF[role]}
+        for role in roles if engine == "postgres" else ("all",):
+            given = dress({name: value for name, value in environment.items() if name not in _NOT_OF[role]})
             given["R2_CREDENTIAL_HTTP_PORT"] = str(find_free_port())
             bot = BotProcess(given, directory, output, role, module="tests.chaos.hasty_bot")
             world.fleet.append(bot)

@@ -12,7 +12,9 @@ from bot.sandbox.failures import Failure
 from bot.sandbox.process import BotProcess
 from tests.chaos.world import World
 
-BETWEEN_STRIKES: Final = (2.0, 12.0)
+BETWEEN_STRIKES: Final = (0.5, 3.0)
+"""Seconds in which a process is ready, between two strikes at any."""
+
 FROZEN: Final = (0.5, 4.0)
 """Seconds: less than the grace, within which a request that was held up so long still does no harm."""
 
@@ -35,14 +37,15 @@ _FLAWS: Final[tuple[Flaw | None, ...]] = (None,) * 24 + ("useless", "refused", "
 async def kill_and_freeze(world: World) -> None:
     """Strike one process after another, each a moment after it was ready: kill it and start it again, or freeze it."""
     async with asyncio.TaskGroup() as group:
-        for bot in world.fleet[1:] or world.fleet:  # of several processes, the gateway is left alone
-            group.create_task(_strike_often(world, bot))
+        victims = world.fleet[1:] or world.fleet  # of several processes, the gateway is left alone
+        for bot in victims:
+            group.create_task(_strike_often(world, bot, len(victims)))
 
 
-async def _strike_often(world: World, bot: BotProcess) -> None:
+async def _strike_often(world: World, bot: BotProcess, victims: int) -> None:
     while True:
         await bot.wait_until_ready()
-        await asyncio.sleep(world.dice.uniform(*BETWEEN_STRIKES))
+        await asyncio.sleep(world.dice.uniform(*BETWEEN_STRIKES) * victims)
         strike = world.dice.choice((_kill, _kill, _freeze))
         await strike(world, bot)
 

@@ -24,10 +24,12 @@ GOOD = READY_MADE_TOKENS[0].token
 ADDRESS = re.compile(rb"open at (http://127\.0\.0\.1:\d+/)")
 
 
-async def start(transport: Transport, directory: Path, stdout: int, stderr: int) -> asyncio.subprocess.Process:
+async def start(
+    transport: Transport, directory: Path, stdout: int, stderr: int, *options: str
+) -> asyncio.subprocess.Process:
     """Run `sandbox` with a separate environment."""
     return await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "bot", "sandbox", "--port", str(find_free_port()), "--transport", transport),
+        *(sys.executable, "-m", "bot", "sandbox", "--port", str(find_free_port()), "--transport", transport, *options),
         cwd=directory,
         env={"PYTHONPATH": str(Path(__file__).parent.parent.parent), "HOME": str(directory), "PATH": ""},
         stdout=stdout,
@@ -36,9 +38,9 @@ async def start(transport: Transport, directory: Path, stdout: int, stderr: int)
 
 
 @asynccontextmanager
-async def sandbox(transport: Transport, directory: Path) -> AsyncIterator[str]:
+async def sandbox(transport: Transport, directory: Path, *options: str) -> AsyncIterator[str]:
     """Run `sandbox` as a person would, and yield the address that it prints; SIGTERM must end it cleanly."""
-    process = await start(transport, directory, asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL)
+    process = await start(transport, directory, asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL, *options)
     assert process.stdout is not None
     try:
         async with asyncio.timeout(PATIENCE.total_seconds()):
@@ -96,6 +98,73 @@ async def test_a_person_stores_a_token_on_the_page(browser: Browser, transport: 
         await expect(page.get_by_test_id("panel-slot-clickstream-raw")).to_contain_text(GOOD)
         assert GOOD not in await message.inner_text()
         await page.screenshot(path=SCREENSHOTS / f"sandbox-{transport}.png")
+
+
+async def test_a_person_rotates_a_credential_on_the_page(browser: Browser, tmp_path: Path) -> None:
+    """Twice: from the command, then by a button in the table, so that the page follows the token that was replaced."""
+    async with sandbox("socket", tmp_path) as address:
+        page = await open_page(browser, address)
+        at, modal = page.get_by_test_id, page.get_by_test_id("modal")
+        await expect(at("part-account")).to_contain_text("Not made by this bot")
+        await expect(at("also")).to_contain_text("/r2-credential rotate analytics-events")
+        await type_command(page, "/r2-credential rotate analytics-events")
+        await expect(modal).to_contain_text("Rotate a credential")
+        await at("modal-submit").click()
+        await expect(modal).to_contain_text("Waiting for Cloudflare to know this token")
+        await page.screenshot(path=SCREENSHOTS / "rotating-socket.png")
+        await expect(modal).to_contain_text("It is stored and tested")
+        await at("modal-close").click()
+        message = at("message").filter(has_text="Credential rotated")
+        await expect(message).to_contain_text("made by the bot")
+        first = await at("panel-slot-analytics-events").locator("code").text_content()
+        assert first
+        assert first not in await page.locator("#messages").inner_text()
+
+        await type_command(page, "/r2-credential status")
+        row = at("ephemeral").locator(".block-section").filter(has_text="analytics-events: the credential works")
+        await row.get_by_role("button", name="Rotate").click()
+        await at("modal-submit").click()
+        await expect(modal).to_contain_text("It is stored and tested")
+        await at("modal-close").click()
+        await expect(at("panel-slot-analytics-events").locator("code")).not_to_have_text(first)
+        tokens = at("part-account").locator(".account-token").filter(has_text="analytics-events")
+        await expect(tokens.filter(has_text="in its slot")).to_have_count(1)
+        await expect(tokens.filter(has_text=re.compile(r"replaced\s*disabled in \d+ s"))).to_have_count(1)
+        await page.screenshot(path=SCREENSHOTS / "rotated-socket.png")
+
+
+async def test_a_rotation_fails_on_the_page_as_it_was_asked_to(browser: Browser, tmp_path: Path) -> None:
+    """A switch of the panel: nothing changes, and the result offers to rotate again or to paste a token."""
+    async with sandbox("socket", tmp_path) as address:
+        page = await open_page(browser, address)
+        at = page.get_by_test_id
+        before = await at("panel-slot-billing-exports").inner_text()
+        await page.get_by_text("Let a rotation fail").click()
+        await at("switch-refused-by-the-catalog").click()
+        await type_command(page, "/r2-credential rotate billing-exports")
+        await at("modal-submit").click()
+        await expect(at("modal")).to_contain_text("Not rotated, nothing changed")
+        await expect(at("modal")).to_contain_text("Cloudflare code 30004")
+        await expect(at("switch-refused-by-the-catalog")).to_have_attribute("aria-checked", "false")
+        assert await at("panel-slot-billing-exports").inner_text() == before
+        await at("modal").get_by_role("button", name="Paste a token instead").click()
+        await expect(at("modal")).to_contain_text("Cloudflare API token")
+        await expect(page.get_by_role("button", name="Paste the token “Good”", exact=True)).to_be_visible()
+
+
+@pytest.mark.thorough
+async def test_a_person_rotates_all_buckets_on_the_page(browser: Browser, tmp_path: Path) -> None:
+    """The sums first, then one message that counts; each slot holds a token that the bot made."""
+    async with sandbox("socket", tmp_path, "--fleet") as address:
+        page = await open_page(browser, address)
+        at = page.get_by_test_id
+        await type_command(page, "/r2-credential rotate --all")
+        await expect(at("ephemeral")).to_contain_text("43 can be rotated now")
+        await at("ephemeral").get_by_role("button", name="Rotate all 43 buckets").click()
+        await at("confirm-yes").click()
+        await expect(at("message")).to_contain_text("43 of 43 buckets rotated")
+        await expect(at("part-account").locator(".account-token").filter(has_text="in its slot")).to_have_count(43)
+        await page.screenshot(path=SCREENSHOTS / "fleet-socket.png")
 
 
 async def test_an_unlisted_person_is_refused_on_the_page(browser: Browser, tmp_path: Path) -> None:

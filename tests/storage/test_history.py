@@ -5,6 +5,7 @@ import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import closing
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,15 +13,17 @@ import pytest_asyncio
 from sqlalchemy import Connection, insert, select
 
 from bot.model.catalog import StoredCredential
+from bot.model.minted import MintedState, MintedToken
 from bot.model.submission import State
 from bot.storage.catalogs import note_stored
 from bot.storage.database import Database
 from bot.storage.history import BATCH, HistoryLimit
+from bot.storage.minted_rows import add_token
 from bot.storage.postgres import PostgresDatabase
 from bot.storage.rows import new_row
-from bot.storage.schema import SUBMISSIONS
+from bot.storage.schema import MINTED_TOKENS, SUBMISSIONS
 from bot.storage.sqlite import SqliteDatabase
-from tests.make import NOW, make_key, make_new_submission, make_stored_credential
+from tests.make import CHAIN, NOW, make_key, make_new_submission, make_stored_credential
 from tests.postgres import delete_rows
 
 YEAR = timedelta(days=365)
@@ -140,3 +143,27 @@ def _read_all(directory: Path) -> list[bytes]:
 
 def _store(connection: Connection, stored: StoredCredential) -> None:
     note_stored(connection, stored)
+
+
+@pytest.mark.parametrize("state", list(MintedState))
+async def test_a_token_is_forgotten_once_nothing_is_left_of_it(tables: Database, state: MintedState) -> None:
+    """What may be at Cloudflare is remembered, however long ago it was made."""
+    for name, changed_at in (("old", OLD), ("young", YOUNG)):
+        token = MintedToken(
+            name=name,
+            key=make_key("lake"),
+            submission_id=None,
+            state=state,
+            token_id=None,
+            scope="bucket",
+            epoch=1,
+            intended_at=OLD,
+            due_at=OLD,
+            changed_at=changed_at,
+        )
+        await tables.run(partial(add_token, chain=CHAIN, token=token))
+
+    await HistoryLimit(tables, YEAR).enforce(NOW)
+
+    left = await tables.run(lambda connection: sorted(connection.scalars(select(MINTED_TOKENS.c.name))))
+    assert left == (["young"] if state in (MintedState.DEAD, MintedState.GONE) else ["old", "young"])

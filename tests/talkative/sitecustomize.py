@@ -32,7 +32,7 @@ LIBRARIES = (
 DEPTH = 4
 """How far the error tracker looks into containers, as Sentry's does."""
 
-BEYOND_THE_INGRESS = ("bot.delivery.", "bot.policy.", "bot.slack.messages.", "bot.slack.stories.")
+BEYOND_THE_INGRESS = ("bot.delivery.", "bot.policy.", "bot.rotation.", "bot.slack.messages.", "bot.slack.stories.")
 """The packages whose local variables, and what comes into them as an error, may hold no secret in plain text.
 
 Below bot.storage the frames of psycopg hold the password of the database when it cannot connect.

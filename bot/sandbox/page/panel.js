@@ -99,7 +99,7 @@ function slot(one) {
 
 function accountToken(one, press) {
   const isIdle = one.presses.length > 0 && one.status === "active" && !one.slots.length && !one.note && !one.until;
-  const facts = [one.expires_at && `expires ${new Date(one.expires_at).toLocaleDateString(undefined, { dateStyle: "medium" })}`, isIdle && "in no slot"];
+  const facts = [one.status !== "deleted" && one.expires_at && `expires ${new Date(one.expires_at).toLocaleDateString(undefined, { dateStyle: "medium" })}`, isIdle && "in no slot"];
   return el("li", { class: `account-token ${slug(one.status)}`, testid: `account-token-${one.id}`, title: one.id },
     el("div", { class: "row-head" }, el("strong", {}, one.title),
       state(one.status, one.status), one.slots.map((bucket) => state("in-slot", one.title === bucket ? "in its slot" : `in the slot of ${bucket}`)),

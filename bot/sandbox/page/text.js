@@ -11,6 +11,7 @@ const EMOJI = {
   grey_question: "❔", exclamation: "❗", stopwatch: "⏱️", double_vertical_bar: "⏸️", fast_forward: "⏩", smile: "😄",
   thumbsup: "👍", "+1": "👍", thumbsdown: "👎", "-1": "👎", memo: "📝", mag: "🔍", package: "📦", wastebasket: "🗑️",
   house: "🏠", arrow_left: "⬅️", arrow_right: "➡️", raised_hand: "✋",
+  octagonal_sign: "🛑", large_orange_circle: "🟠",
 };
 const INLINE = new RegExp(
   [
@@ -28,6 +29,7 @@ const DRAWN = {
   "⌛": "hourglass", "🔒": "padlock", "🔐": "padlock", "🔑": "key", "🔄": "turn", "ℹ": "info", "⚪": "circle", "⚫": "black",
   "🟢": "green", "🟡": "yellow", "🔴": "red", "🔵": "blue", "🚨": "alarm", "❓": "question", "❔": "question",
   "🔍": "mag", "🏠": "house", "⬅": "left", "➡": "right", "✋": "hand",
+  "🛑": "stop", "🟠": "orange",
 };
 const DRAWN_PATTERN = new RegExp(`(${Object.keys(DRAWN).join("|")})\\uFE0F?`, "u");
 

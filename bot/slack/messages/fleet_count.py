@@ -13,6 +13,7 @@ STOP: Final = "stop_fleet"
 MOST_NAMES: Final = 10
 """In one list; then only how many more there are."""
 
+_ALL: Final = "*"
 _ALARMS: Final = {
     Alarm.NOT_WORKING: (
         "Cloudflare says that the credential in its slot does not work.",
@@ -51,11 +52,16 @@ def fleet_message(count: Count) -> Json:
     fleet, headline = count.fleet, _headline(count)
     paragraphs = [f"{_mark(count)} *{headline}*\n{_figures(count)}", *_why_stopped(count), *_list_failures(count)]
     stop = [] if count.is_over or fleet.state is not FleetState.RUNNING else [actions(_stop(fleet))]
-    begun = f"`{escape(fleet.asked)}` \u00b7 begun by {mention_user(fleet.user_id)} \u00b7 fleet.{fleet.id}"
+    begun = f"{name_asked(fleet)} \u00b7 begun by {mention_user(fleet.user_id)} \u00b7 fleet.{fleet.id}"
     return {
         "text": f"{headline} {_figures(count)}",
         "blocks": [*map(section, paragraphs), context(begun), *stop],
     }
+
+
+def name_asked(fleet: Fleet) -> str:
+    """Return what was asked for; not within bold text, which an asterisk would end."""
+    return "all buckets" if fleet.asked == _ALL else f"`{escape(fleet.asked)}`"
 
 
 def name_some(names: Sequence[str]) -> str:

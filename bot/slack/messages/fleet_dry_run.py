@@ -7,8 +7,8 @@ from bot.model.fleet import Fleet
 from bot.model.fleet_plan import FleetPlan, LeftOut
 from bot.model.fleet_sums import REQUESTS_BY_BOT, REQUESTS_BY_MINTER, Sums
 from bot.model.minted import HEADROOM
-from bot.slack.blocks import Json, actions, button, confirmation, date, escape, mention_user, section
-from bot.slack.messages.fleet_count import count_buckets, name_some
+from bot.slack.blocks import Json, actions, button, confirmation, date, mention_user, section
+from bot.slack.messages.fleet_count import count_buckets, name_asked, name_some
 
 START: Final = "start_fleet"
 START_ALL: Final = "start_fleet_with_others"
@@ -33,7 +33,7 @@ def dry_run_message(plan: FleetPlan, fleet: Fleet, own: Sums, everything: Sums) 
         *([_start(START, fleet, own)] if own.buckets and own.is_possible else []),
         *([_start(START_ALL, fleet, everything)] if plan.others and everything.is_possible else []),
     ]
-    title = f"*Rotate credentials: `{escape(fleet.asked)}`*"
+    title = f"*Rotate credentials*: {name_asked(fleet)}"
     paragraphs = [
         f"{title}\nNothing has been changed yet. {_describe(plan)}",
         *([_describe_sums(own)] if own.buckets else []),
@@ -49,7 +49,7 @@ def running_text(fleet: Fleet) -> str:
     since = date(fleet.started_at or fleet.proposed_at)
     return (
         f"{mention_user(fleet.user_id)} has begun to rotate {count_buckets(len(fleet.buckets))} on {since} "
-        f"(`{escape(fleet.asked)}`). Its message in <#{fleet.channel_id}> counts, and has the button to stop it. "
+        f"({name_asked(fleet)}). Its message in <#{fleet.channel_id}> counts, and has the button to stop it. "
         "What to do: Wait for its end."
     )
 

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from bot.cloudflare.errors import DOCUMENTATION_URL, CatalogInactive, CatalogNotEnabled
+from bot.cloudflare.minting_errors import CatalogSwitchedOff
 from bot.model.catalog import BucketKey, CredentialStatus, StoredCredential
 from bot.model.errors import CREATE_ANOTHER, ENABLE_CATALOG, AccessRefused, BotError, WhoActs, what_to_do
 from bot.model.predecessor import Predecessor
@@ -140,7 +141,7 @@ _CHECKS_PASSED: Final = {
 }
 _ROTATE_OR: Final = 'Press "Rotate". Or: '
 PASTE_INSTEAD: Final = "Paste a token instead"
-_TO_BE_ENABLED: Final = (CatalogNotEnabled, CatalogInactive)
+_TO_BE_ENABLED: Final = (CatalogNotEnabled, CatalogInactive, CatalogSwitchedOff)
 _ENABLE_BELOW: Final = 'Press "Enable the catalog" below.'
 _LINKS: Final = {
     escape(CREATE_ANOTHER): ("Create a token", "https://dash.cloudflare.com/?to=/:account/r2/api-tokens"),
@@ -250,7 +251,7 @@ def _buttons(result: RedactedResult, *, may_enable: bool) -> list[Json]:
         return []
     is_enabling, is_rotating = result.task is Task.ENABLE, result.task is Task.ROTATE
     can_help = may_enable and (is_enabling or _lacks_catalog(result))
-    confirm = _confirm_enabling(result.bucket)
+    confirm = _confirm_enabling(result.bucket, is_rotating=is_rotating)
     return [
         *([button("Rotate again", ROTATE, value)] if is_rotating else []),
         *([] if is_enabling else [button(PASTE_INSTEAD if is_rotating else "Try again", TRY_AGAIN, value)]),
@@ -258,11 +259,12 @@ def _buttons(result: RedactedResult, *, may_enable: bool) -> list[Json]:
     ]
 
 
-def _confirm_enabling(bucket: str) -> Json:
+def _confirm_enabling(bucket: str, *, is_rotating: bool = False) -> Json:
+    afterwards = "Then rotate it again." if is_rotating else "The token has to be pasted again afterwards."
     return confirmation(
         "Enable the catalog?",
         f"This enables R2 Data Catalog (Basin Catalog) on the bucket `{escape(bucket)}`. The data in it stays as it "
-        "is. The token has to be pasted again afterwards.",
+        f"is. {afterwards}",
         confirm="Enable",
         deny="Cancel",
     )

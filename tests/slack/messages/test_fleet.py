@@ -63,6 +63,16 @@ def test_it_counts() -> None:
     assert message["blocks"][-1]["elements"][0]["confirm"]
 
 
+def test_no_asterisk_of_what_was_asked_stands_in_bold_text() -> None:
+    """It would end it: all buckets are called so, and a pattern stands behind the bold words."""
+    for asked, words in (("*", "all buckets"), ("team-*", "`team-*`")):
+        fleet = make_fleet(asked=asked)
+        plan = FleetPlan(wanted=Wanted.read(asked), own=["team-a"])
+        sums = Sums(buckets=1, first=0, tokens=1, quota=500, grace=timedelta(hours=1))
+        assert f"\n{words} \u00b7 begun by" in shown(fleet_message(Count(fleet=fleet)))
+        assert shown(dry_run_message(plan, fleet, sums, sums)).startswith(f"*Rotate credentials*: {words}\n")
+
+
 def test_it_says_that_it_waits_for_room() -> None:
     """An hour without a change would look like a fault."""
     words = "the next ones begin when earlier tokens are taken back"

@@ -13,6 +13,7 @@ import pytest
 from bot.cloudflare.diagnosis import LONGEST_MESSAGE, Answer, read_result
 from bot.cloudflare.echo import Echo
 from bot.cloudflare.errors import CatalogInactive, CatalogNotEnabled, CatalogRefusal, CloudflareError, NoSuchBucket
+from bot.cloudflare.minting_errors import CatalogSwitchedOff
 from bot.model.catalog import BucketKey, CredentialStatus, StoredCredential
 from bot.model.errors import (
     AccessRefused,
@@ -332,7 +333,7 @@ def test_the_buttons_are_those_that_can_help(submission: Submission, *, may_enab
     Each carries the submission's id and nothing else.
     """
     result = RedactedResult.of(submission)
-    is_missing = result.error in {CatalogNotEnabled, CatalogInactive}
+    is_missing = result.error in {CatalogNotEnabled, CatalogInactive, CatalogSwitchedOff}
     buttons = _buttons(render.result_message(result, contact="", may_enable=may_enable))
     expected: list[tuple[str, str]] = []
     if submission.state in {State.CHECKED, State.ENABLED}:
@@ -369,6 +370,15 @@ def test_enabling_a_catalog_asks_for_confirmation(error: type[BotError]) -> None
     assert 'What to do: Press "Enable the catalog" below. Submit the token again.' in message["text"]
     without = render.result_message(result, contact="", may_enable=False)
     assert "Enable the catalog" not in without["text"] + _read(without["blocks"])
+
+
+def test_a_catalog_that_was_switched_off_during_a_rotation_can_be_enabled() -> None:
+    """By the same button; what follows is a rotation, since there is no token to paste."""
+    result = RedactedResult.of(ended(Task.ROTATE, State.REFUSED, CatalogSwitchedOff.code))
+    message = render.result_message(result, contact="", may_enable=True)
+    [*_, enable] = _buttons(message)
+    assert enable["confirm"]["text"]["text"].endswith("The data in it stays as it is. Then rotate it again.")
+    assert 'What to do: Press "Enable the catalog" below. Rotate again.' in message["text"]
 
 
 @pytest.mark.parametrize("may_enable", [False, True], ids=["may not enable", "may enable"])
