@@ -187,9 +187,16 @@ class Rotating(RuleBasedStateMachine):
 
     # What Cloudflare does.
 
-    @rule(kind=st.sampled_from(KINDS), how=st.sampled_from(sorted(ANSWERS)), times=st.sampled_from([1, 1, 2, 4]))
-    def answer_badly(self, kind: str, how: str, times: int) -> None:
+    @rule(
+        kind=st.sampled_from(KINDS),
+        how=st.sampled_from(sorted(ANSWERS)),
+        times=st.sampled_from([1, 1, 2, 4]),
+        begins=st.sampled_from([None, "lake"]),
+    )
+    def answer_badly(self, kind: str, how: str, times: int, begins: str | None) -> None:
         """Let the next requests of a kind fail."""
+        if begins:
+            self.press(begins, "U1")
         self._world.fake.fail_next(kind, times=times, **ANSWERS[how])  # type: ignore[arg-type]  # listed above
 
     @rule(known=st.sampled_from([0.0, LAG]), unknown=st.sampled_from([0.0, LAG]), listed=st.sampled_from([0.0, LAG]))
