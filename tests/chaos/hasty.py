@@ -91,7 +91,7 @@ class HastyLoop(asyncio.SelectorEventLoop):
         super().__init__()
         self._factor = factor
 
-    def call_at(  # type: ignore[override]  # typeshed gives the arguments a type that cannot be repeated here
+    def call_at(
         self, when: float, callback: Callable[..., object], *arguments: object, context: Context | None = None
     ) -> asyncio.TimerHandle:
         """Call at this time of the loop, or earlier if that is far off."""
