@@ -10,6 +10,7 @@ from bot.model.minted import TEST_LIFETIME, MintedState, MintedToken
 from bot.model.submission import State
 from bot.rotation.take_back import AFTER_REFUSAL, AFTER_TROUBLE
 from bot.sandbox.account_tokens import AccountToken
+from bot.sandbox.failures import Failure
 from tests.rotation.rig import GRACE, Rig, key_of
 
 LAKE = key_of("lake")
@@ -176,6 +177,27 @@ async def test_a_deletion_that_another_process_began_starts_over(rig: Rig) -> No
     await rig.process.mint(LAKE)
     assert await state_of(rig, first) is MintedState.DISABLED
     assert not first.is_deleted
+    await rig.run_for(10 * MINUTES)
+    assert await state_of(rig, first) is MintedState.DEAD
+
+
+@pytest.mark.parametrize(
+    ("failure", "state"),
+    [
+        pytest.param({"status": 429, "retry_after": 5}, MintedState.TESTED, id="throttled"),
+        pytest.param({"drop_after_store": True}, MintedState.DELETING, id="no answer"),
+    ],
+)
+async def test_a_deletion_that_was_surely_not_done_needs_no_new_test(
+    rig: Rig, failure: Failure, state: MintedState
+) -> None:
+    """One that may have been done starts over."""
+    first = await retire(rig)
+    await rig.process.mint(LAKE)
+    await change(rig, first, state=MintedState.TESTED, tested_at=rig.clock(), due_at=rig.clock())
+    rig.fake.fail_next("delete_token", **failure)
+    await rig.process.mint(LAKE)
+    assert await state_of(rig, first) is state
     await rig.run_for(10 * MINUTES)
     assert await state_of(rig, first) is MintedState.DEAD
 
