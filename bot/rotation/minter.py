@@ -57,11 +57,14 @@ class Minter:
         self._woken = asyncio.Event()
         self._tasks = Background("minting_broke")
         self._at_work: set[BucketKey] = set()
+        self._woken_at_work: set[BucketKey] = set()
         self._resume_at: dict[BucketKey, datetime] = {}
 
     def wake(self, key: BucketKey) -> None:
         """Look at once: there is something to do in this bucket."""
         self._resume_at.pop(key, None)
+        if key in self._at_work:  # which may be past the place where it would have found that
+            self._woken_at_work.add(key)
         self._woken.set()
 
     async def run(self) -> None:
@@ -104,6 +107,9 @@ class Minter:
 
     def _end(self, key: BucketKey) -> None:
         self._at_work.discard(key)
+        if key in self._woken_at_work:
+            self._woken_at_work.discard(key)
+            self._resume_at.pop(key, None)
         self._woken.set()
 
     async def _work_guarded(self, key: BucketKey) -> None:

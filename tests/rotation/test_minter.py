@@ -3,15 +3,19 @@
 import asyncio
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
+from bot.model.catalog import BucketKey
 from bot.model.errors import DatabaseUnavailable, LeaseLost
 from bot.model.minted import SETTLE_AFTER, MintedState, MintingWork
 from bot.model.submission import State
 from bot.rotation.minter import POLL, Minter
+from bot.sandbox.workspace import PATIENCE
 from bot.storage.minted_tokens import MintedTokens
+from tests.clock import Clock
 from tests.rotation.rig import Rig, key_of
 from tests.rotation.test_make import Failing
 
@@ -53,6 +57,46 @@ async def test_a_bucket_whose_tokens_wait_for_others_is_not_due(rig: Rig) -> Non
     await rig.run_for(SETTLE_AFTER)
     assert await rig.process.tokens.due(rig.clock()) == []
     assert await rig.process.tokens.busy_until(key_of("lake")) is None
+
+
+class WokenAtWork:
+    """Stands for the tables, and for housekeeping: a bucket is always due, and woken while it is worked off first."""
+
+    def __init__(self) -> None:
+        self.taken_again = asyncio.Event()
+        self.minter: Minter | None = None
+
+    async def due(self, _: datetime) -> list[BucketKey]:
+        """Return the bucket."""
+        return [key_of("lake")]
+
+    async def next_due(self) -> None:
+        """Return that nothing is due by its time."""
+
+    async def look_if_due(self) -> None:
+        """Do nothing."""
+
+    async def take(self, key: BucketKey) -> None:
+        """Wake the bucket; the second time, note that it was taken again."""
+        if self.minter is None:
+            self.taken_again.set()
+            return
+        minter, self.minter = self.minter, None
+        minter.wake(key)
+
+
+async def test_a_bucket_that_is_woken_at_work_is_taken_again_at_once() -> None:
+    """Else a rotation that the bot asks for when it takes a token back waits for a minute."""
+    woken: Any = WokenAtWork()
+    nothing: Any = None
+    woken.minter = Minter(
+        tokens=woken, making=nothing, taking_back=nothing, house=woken, is_on=lambda: True, clock=Clock(), polls=False
+    )
+    running = asyncio.create_task(woken.minter.run())
+    async with asyncio.timeout(PATIENCE.total_seconds()):
+        await woken.taken_again.wait()
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
 
 
 class Making:
