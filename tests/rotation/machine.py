@@ -156,7 +156,7 @@ class Rotating(RuleBasedStateMachine):
         self._world.clock.advance(SECOND)
         self._numbers += 1
         self._world.fake.buckets[bucket].token = make_token(Behaviour.GOOD, self._numbers)
-        self._world.foreign[bucket] = self._world.clock()
+        self._world.note_foreign(bucket, self._world.clock())
 
     @rule(data=st.data(), deletes=st.booleans())
     def revoke_by_hand(self, data: st.DataObject, *, deletes: bool) -> None:
@@ -181,7 +181,7 @@ class Rotating(RuleBasedStateMachine):
             world.others.append(Installation(Steady(database), world.clock, world.fake, OTHER_CHAIN))
             world.others[0].begin(1)
         await world.others[0].rig.press(bucket)
-        world.foreign[bucket] = world.clock() + timedelta(hours=12)
+        world.note_foreign(bucket, world.clock() + timedelta(days=1))  # each writes again and again
         world.ours.witness.may_exceed = ROOM  # neither counts what the other makes within the hour
         world.others[0].witness.may_exceed = ROOM
 
