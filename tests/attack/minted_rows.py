@@ -183,6 +183,7 @@ async def _write_rows(arena: Arena, engine: Engine = "sqlite") -> AsyncIterator[
             scene.cloudflare.add_bucket(bucket)
         for number, bucket in enumerate(forgeries):
             await press_rotate(scene, bucket, CROWD[number % len(CROWD)])
+        for bucket in forgeries:
             await scene.wait_for_result(bucket)
         writer = _Writer(
             scene=scene,
