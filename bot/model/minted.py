@@ -153,3 +153,8 @@ class Standing:
     tokens: int | None = None
     has_groups: bool | None = None
     trouble: str | None = None
+
+
+def is_minter_present(standing: Standing | None, now: datetime) -> bool:
+    """Return whether a process that makes tokens was seen lately."""
+    return standing is not None and now - standing.seen_at < PRESENT_FOR

@@ -8,10 +8,11 @@ import structlog
 
 from bot.model.catalog import BucketKey
 from bot.model.errors import AccessRefused, BotError
+from bot.model.minted import is_minter_present
 from bot.policy.gate import Gate
 from bot.policy.permit import NOWHERE, Outlook, Permit
 from bot.policy.rules import Verb, grants
-from bot.slack.prospect import Obstacle, Prospect, Terms, find_present, is_present
+from bot.slack.prospect import Obstacle, Prospect, Terms, find_present
 from bot.storage.catalogs import Catalogs
 from bot.storage.installations import Installations
 from bot.storage.minted_tokens import MintedTokens
@@ -39,7 +40,7 @@ class Rotations:
         if not grants(self.gate.rules, Verb.ROTATE):
             return Obstacle()
         standing = await self.installations.standing()
-        return None if is_present(standing, self.clock()) else Obstacle(is_granted=True, standing=standing)
+        return None if is_minter_present(standing, self.clock()) else Obstacle(is_granted=True, standing=standing)
 
     async def _is_on(self) -> bool:
         """Return whether nothing keeps everybody from rotating; never fails."""
