@@ -80,7 +80,7 @@ def buttons(message: Message) -> dict[str, str]:
 
 async def recorded(desk: Desk) -> Fleet | None:
     """Return the fleet that runs."""
-    return await desk.fleet.fleets.current()
+    return await desk.fleets.current()
 
 
 async def audited(database: SqliteDatabase) -> list[tuple[str, str | None, str, str]]:
@@ -204,13 +204,6 @@ async def test_without_the_verb_nothing_is_rotated(desk: Desk) -> None:
     answer = await ask(desk, "rotate team-*")
     assert VerbNotAllowed.user_message in answer.shown_text
     assert buttons(answer) == {}
-
-
-async def test_where_nothing_is_rotated_the_answer_says_so(house: Desk) -> None:
-    """As in a process that was built without it."""
-    house.fleet = None  # type: ignore[assignment]  # as `Parts` has it by default
-    house.serve(ROTATES)
-    assert "does not rotate credentials here" in (await ask(house, "rotate team-*")).text
 
 
 async def test_a_group_message_is_no_place_for_it(house: Desk) -> None:
