@@ -8,8 +8,7 @@ from sqlalchemy import select
 
 from bot.model.errors import VerbNotAllowed
 from bot.model.fleet import MOST_BUCKETS, PROPOSAL_LIFETIME, Count, Fleet, FleetState
-from bot.model.minted import MintedState, MintedToken
-from bot.model.token_name import TokenName
+from bot.model.minted import MintedState
 from bot.policy.rules import People, Rule, Verb
 from bot.sandbox.workspace import Message
 from bot.slack.messages.fleet_count import STOP, fleet_message
@@ -19,7 +18,7 @@ from bot.storage.minted_rows import add_token
 from bot.storage.schema import AUDIT
 from bot.storage.sqlite import SqliteDatabase
 from tests.desk import ADA, BUCKET, GRACE, MALLORY, PARTNER, PLATFORM, Desk, ask
-from tests.make import ACCOUNT, AUTHENTICITY, CHAIN, make_key, make_new_submission
+from tests.make import ACCOUNT, AUTHENTICITY, CHAIN, make_key, make_minted_token, make_new_submission
 
 ROTATES = Rule(name="rotate", who=People(users=frozenset({ADA, GRACE})), verbs=frozenset(Verb))
 OURS = ("team-a", "team-b", "team-c")
@@ -45,20 +44,8 @@ async def give(
     since: timedelta = timedelta(days=20),
 ) -> None:
     """Record a token of ours."""
-    at = desk.clock() - since
-    token = MintedToken(
-        name=str(TokenName.new("0" * 8, bucket)),
-        key=make_key(bucket),
-        submission_id=None,
-        state=state,
-        token_id="0f" * 16,
-        scope="bucket",
-        epoch=1,
-        intended_at=at,
-        due_at=desk.clock() + timedelta(minutes=40),
-        changed_at=at,
-        was_sent=True,
-    )
+    at, due_at = desk.clock() - since, desk.clock() + timedelta(minutes=40)
+    token = make_minted_token(bucket, state=state, intended_at=at, due_at=due_at, changed_at=at)
     await database.run(lambda connection: add_token(connection, CHAIN, token))
 
 
