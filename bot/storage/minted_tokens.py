@@ -186,11 +186,6 @@ class MintedTokens:
         its = _ROW.account_id == submission.key.account_id, _ROW.bucket == submission.key.bucket
         return find_predecessor(submission, await self._read_all(select(MINTED_TOKENS).where(*its)))
 
-    async def of_submission(self, submission_id: str) -> list[MintedToken]:
-        """Return the tokens that were made for a submission, the oldest first."""
-        query = select(MINTED_TOKENS).where(_ROW.submission_id == submission_id).order_by(_ROW.intended_at, _ROW.name)
-        return await self._read_all(query)
-
     async def all_left(self) -> list[MintedToken]:
         """Return what may be left of all tokens, the oldest first."""
         return await self._read_all(select_left().where(_ROW.account_id == self._account_id))
