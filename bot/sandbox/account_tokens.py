@@ -32,7 +32,7 @@ _FEWEST_PER_PAGE, _MOST_PER_PAGE = 5, 50
 _LONGEST_NAME = 120
 _ALPHABET: Final = string.ascii_letters + string.digits
 MINTED_MARK: Final = "MADEUPMINTED"
-"""The beginning of each value: whoever searches for it, searches for all of them."""
+"""The beginning of each value: a search for it is a search for all of them."""
 
 _NO_SUCH_TOKEN: Final = (HTTPStatus.NOT_FOUND, 1003, "Invalid token")
 

@@ -96,12 +96,13 @@ class BotProcess:
     `module` is what runs in the place of `bot`, with the same arguments.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what a process is started with, the last two by name
         self,
         environment: Mapping[str, str],
         directory: Path,
         output: IO[bytes] | None = None,
         role: Role = "all",
+        *,
         stop_patience: timedelta = _STOP_PATIENCE,
         module: str = "bot",
     ) -> None:
