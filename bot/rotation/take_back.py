@@ -105,8 +105,8 @@ class TakingBack:
     async def _find_out(self, held: "_Held", token: MintedToken) -> None:
         """Ask whether the create whose answer was lost has made a token: by now it is listed, or never was made."""
         found = await self._cloudflare.find(_name_of(token), held.turn)
-        now = self._clock()
-        settled = replace(token, state=MintedState.GONE) if found is None else as_found(token, found, now)
+        known = replace(token, was_sent=True) if await self._tokens.was_given(token) else token
+        settled = replace(token, state=MintedState.GONE) if found is None else as_found(known, found, self._clock())
         await self._tokens.change(token, settled, lease=held.lease)
 
     async def _begin(self, held: "_Held", token: MintedToken) -> None:

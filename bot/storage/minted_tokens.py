@@ -34,7 +34,7 @@ from bot.storage.database import Database
 from bot.storage.minted_rows import add_token, change_token, entry_of_token, read_tokens, select_left
 from bot.storage.moves import give_token
 from bot.storage.rows import IS_FOR_THE_SLOT, ITS_BUCKET, MAY_BE_SENT, PLACE, names_of, read_pending
-from bot.storage.schema import IS_LEFT, MINTED_TOKENS, MINTING_LEASES, OPENINGS, SUBMISSIONS
+from bot.storage.schema import AUDIT, IS_LEFT, MINTED_TOKENS, MINTING_LEASES, OPENINGS, SUBMISSIONS
 from bot.storage.submissions import Submissions
 from bot.storage.upsert import insert_into
 
@@ -185,6 +185,15 @@ class MintedTokens:
             return None
         its = _ROW.account_id == submission.key.account_id, _ROW.bucket == submission.key.bucket
         return find_predecessor(submission, await self._read_all(select(MINTED_TOKENS).where(*its)))
+
+    async def was_given(self, token: MintedToken) -> bool:
+        """Return whether a submission was given its value, as the audit says.
+
+        The row of one whose create was out says otherwise, also where somebody has put a copy of it back.
+        """
+        its = AUDIT.c.submission_id == (token.submission_id or ""), AUDIT.c.event == Event.MINTED.value
+        query = select(AUDIT.c.number).where(*its, AUDIT.c.details == token.name).limit(1)
+        return await self._database.run(lambda connection: connection.scalar(query)) is not None
 
     async def all_left(self) -> list[MintedToken]:
         """Return what may be left of all tokens, the oldest first."""

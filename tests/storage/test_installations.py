@@ -51,6 +51,7 @@ async def test_nothing_is_known_before_a_minter_was_there(tables: Database, cloc
     assert await installations.standing() is None
     await installations.mark()
     assert await installations.standing() is None
+    assert not is_minter_present(await installations.standing(), clock())
 
 
 async def test_every_process_reads_what_the_minter_found(tables: Database, clock: Clock) -> None:
