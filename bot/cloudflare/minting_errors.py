@@ -136,7 +136,7 @@ class RevocationRefused(MintingError):
     """A definite refusal, for an unknown reason, to disable, enable or delete a token that the bot created."""
 
     code = "revocation_refused"
-    cause = "Cloudflare refused to take back an earlier token of the bot's; it works until it expires."
+    cause = "Cloudflare refused to revoke an earlier token of the bot's; it works until it expires."
     operator_fix = "delete the token that the log names by hand, once no catalog uses it, or ask Cloudflare's support"
 
 

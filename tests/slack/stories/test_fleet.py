@@ -132,7 +132,7 @@ async def test_what_is_left_out_is_named_with_its_reason(house: Desk, database: 
         "1: these need a reason: rotate each on its own: `reasons`",
         "1: their catalogs are switched off: `old-events`",
         "1: somebody is storing or rotating these now: `team-open`",
-        "1: their earlier tokens are still being taken back, until <!date",
+        "1: their earlier tokens are still being revoked, until <!date",
         "1: rotated within the last 24 hours; name one in full to rotate it all the same: `team-fresh`",
         "1: no catalog is known by that name: `none-such`",
     ):
