@@ -17,9 +17,8 @@ from bot.operations.stop_signals import cancelling
 from bot.rotation.trial import Trial
 from bot.rotation.trial_questions import Questions
 from bot.rotation.trial_slot import TrialSlot
+from bot.setting_rotation import MINTING_TOKEN
 from bot.settings import Settings
-
-_TOKEN = "CLOUDFLARE_MINTING_TOKEN"  # noqa: S105 - the name of a setting
 
 
 async def check_minting(
@@ -101,7 +100,7 @@ def _find_hindrance(settings: Settings, *, stores: bool) -> Finding | None:
     """Return why nothing can be tried out with these settings."""
     if settings.cloudflare_minting_token is None:
         fix = "set it to a token that may create others (docs/rotation.md), and use --role all or --role minter"
-        return _failed(f"{_TOKEN} is not set, so no token can be created", setting=_TOKEN, fix=fix)
+        return _failed(f"{MINTING_TOKEN} is not set, so no token can be created", setting=MINTING_TOKEN, fix=fix)
     if stores and not has_own_credentials(settings):
         fix = "run it with the settings of a whole bot, or without --store"
         return _failed("a slot is written with the bot's own credentials, which this role does not have", fix=fix)

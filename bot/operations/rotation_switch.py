@@ -9,11 +9,10 @@ from bot.model.finding import Check, Finding, Mark, Part
 from bot.model.minted import PRESENT_FOR, Standing, is_minter_present
 from bot.model.role import Role
 from bot.policy.rules import Rule, Verb, grants
+from bot.setting_rotation import EVERY, MINTING_TOKEN
 from bot.settings import Settings
 
 _POLICY: Final = "R2_CREDENTIAL_POLICY"
-_TOKEN: Final = "CLOUDFLARE_MINTING_TOKEN"  # noqa: S105 - the name of a setting
-_EVERY: Final = "R2_CREDENTIAL_ROTATE_EVERY"
 _GRANT: Final = 'add "rotate" to the verbs of a rule'
 
 _OFF: Final = Finding(part=Part.ROTATION, event="rotation_off", text="rotation is off: no rule grants the verb rotate")
@@ -81,12 +80,12 @@ def find_in_switch(settings: Settings, rules: Sequence[Rule]) -> list[Finding]:
         how = "by a press" if settings.rotate_every is None else "by a press and by the schedule"
         return [Finding(part=Part.ROTATION, event="rotation_on", text=f"rotation is on, {how}")]
     if has_token:
-        text, fix = "rotation is off because no rule grants the verb rotate", f"{_GRANT}, or unset {_TOKEN}"
+        text, fix = "rotation is off because no rule grants the verb rotate", f"{_GRANT}, or unset {MINTING_TOKEN}"
         off = _doubt("rotation_not_granted", text, _POLICY, fix, is_failed=settings.role is Role.MINTER)
     elif is_granted:
-        text = f"rotation is off because {_TOKEN} is not set, although a rule grants the verb rotate"
-        fix = f"set {_TOKEN}, or take the verb rotate out of the rules"
-        off = _doubt("minting_token_missing", text, _TOKEN, fix)
+        text = f"rotation is off because {MINTING_TOKEN} is not set, although a rule grants the verb rotate"
+        fix = f"set {MINTING_TOKEN}, or take the verb rotate out of the rules"
+        off = _doubt("minting_token_missing", text, MINTING_TOKEN, fix)
     else:
         off = _OFF
     return [off, *_find_vain_schedule(settings)]
@@ -108,8 +107,8 @@ def find_in_standing(standing: Standing | None, now: datetime) -> Finding:
 def _find_vain_schedule(settings: Settings) -> list[Finding]:
     if settings.rotate_every is None or "rotate_every" not in settings.model_fields_set:
         return []
-    fix = f"unset {_EVERY}, or grant the verb rotate and set {_TOKEN}"
-    return [_doubt("schedule_without_rotation", f"{_EVERY} is set, but rotation is off", _EVERY, fix)]
+    fix = f"unset {EVERY}, or grant the verb rotate and set {MINTING_TOKEN}"
+    return [_doubt("schedule_without_rotation", f"{EVERY} is set, but rotation is off", EVERY, fix)]
 
 
 def _doubt(event: str, text: str, setting: str = "", fix: str = "", *, is_failed: bool = False) -> Finding:

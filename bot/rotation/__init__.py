@@ -1,1 +1,1 @@
-"""How tokens are made and taken back: the only user of CLOUDFLARE_MINTING_TOKEN, which other processes lack."""
+"""How tokens are made and taken back, by a press, by a schedule or for many buckets at once."""
