@@ -136,7 +136,7 @@ class RevocationRefused(MintingError):
     """A definite refusal, for an unknown reason, to disable, enable or delete a token that the bot created."""
 
     code = "revocation_refused"
-    cause = "Cloudflare refused to take back an earlier token of the bot's; it works until it expires."
+    cause = "Cloudflare refused to revoke an earlier token of the bot's; it works until it expires."
     operator_fix = "delete the token that the log names by hand, once no catalog uses it, or ask Cloudflare's support"
 
 
@@ -186,7 +186,7 @@ class CatalogSwitchedOff(MintedTokenError):
 
     code = "catalog_switched_off"
     who_acts = WhoActs.YOU
-    cause = "The catalog was switched off while the bot rotated its credential; its data is intact."
+    cause = "The catalog was switched off during the rotation; its data is intact."
     fixes = (ENABLE_CATALOG, ROTATE_AGAIN)
 
 
