@@ -163,7 +163,9 @@ def _list_rotation_checks(
         metrics=Metrics(),
     )
     stack.push_async_callback(client.aclose)
-    access = MintingAccess(client, settings.rotate_scope, clock, blocks=not settings.role.delivers)
+    access = MintingAccess(
+        client, settings.rotate_scope, clock, quota=settings.rotate_quota, blocks=not settings.role.delivers
+    )
     return [rotation_check(settings, lambda: policy.rules, access.examine)]
 
 

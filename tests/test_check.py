@@ -142,7 +142,7 @@ MINTS: dict[str, tuple[bool, bool, list[str]]] = {
     "nothing of it is set": (False, False, ["rotation_off"]),
     "a token, and no rule": (True, False, ["rotation_not_granted"]),
     "a rule, and no token": (False, True, ["minting_token_missing"]),
-    "both": (True, True, ["rotation_on", "minting_token_active", "minting_rights_enough"]),
+    "both": (True, True, ["rotation_on", "minting_token_active", "minting_rights_enough", "room_for_tokens"]),
 }
 
 
