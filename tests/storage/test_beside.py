@@ -23,7 +23,7 @@ PLACES: dict[str, Place] = {
 }
 
 
-@pytest.fixture(params=PLACES.values(), ids=PLACES)
+@pytest.fixture(params=list(PLACES.values()), ids=list(PLACES))
 def loaded(load: LoadSettings, request: pytest.FixtureRequest) -> LoadedSettings:
     """Return the settings of a database that no bot has used yet."""
     url = request.param(request)
