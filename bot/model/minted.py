@@ -1,5 +1,6 @@
 """The tokens that the bot has made itself: how far each has come. Values only, and never the value of a token."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -31,7 +32,7 @@ MOST_UNSETTLED: Final = 2
 
 
 class MintedState(StrEnum):
-    """The state of a token that the bot made, or meant to make: docs/decisions/21-rotation.md."""
+    """The state of a token that the bot made, or meant to make: docs/rotation.md."""
 
     INTENDED = "intended"
     """Its name is recorded, and the request may be out."""
@@ -121,6 +122,11 @@ class MintedToken:
         return self.due_at + PROBE_AFTER if is_on else self.due_at
 
 
+def find_busy_until(tokens: Iterable[MintedToken]) -> datetime | None:
+    """Return until when an earlier token of a bucket is being taken back, or None: then the bucket can be rotated."""
+    return max((each.gone_at for each in tokens if each.state in TAKEN_BACK and each.was_sent), default=None)
+
+
 COLUMNS: Final = tuple(field.name for field in fields(MintedToken) if field.name != "key")
 
 
@@ -153,3 +159,8 @@ class Standing:
     tokens: int | None = None
     has_groups: bool | None = None
     trouble: str | None = None
+
+
+def is_minter_present(standing: Standing | None, now: datetime) -> bool:
+    """Return whether a process that makes tokens was seen lately."""
+    return standing is not None and now - standing.seen_at < PRESENT_FOR

@@ -6,7 +6,7 @@ from typing import Final
 
 from bot.model.errors import DatabaseTrouble, StartRefused
 from bot.model.finding import Check, Finding, Mark, Part
-from bot.model.minted import PRESENT_FOR, Standing
+from bot.model.minted import PRESENT_FOR, Standing, is_minter_present
 from bot.model.role import Role
 from bot.policy.rules import Rule, Verb, grants
 from bot.settings import Settings
@@ -99,7 +99,7 @@ def find_in_switch(settings: Settings, rules: Sequence[Rule]) -> list[Finding]:
 
 def find_in_standing(standing: Standing | None, now: datetime) -> Finding:
     """Return whether a minter is at work, as far as it has noted that in the database."""
-    if standing is None or now - standing.seen_at >= PRESENT_FOR:
+    if standing is None or not is_minter_present(standing, now):
         minutes = PRESENT_FOR // timedelta(minutes=1)
         text = f"a rule grants the verb rotate, but no minter has used this database in the last {minutes} minutes"
         fix = "start one with `run --role minter`, or take the verb out of the rules; until then, rotations wait"

@@ -9,7 +9,7 @@ from typing import Final
 
 from bot.model.errors import error_of_code
 from bot.model.fleet import Alarm, Fleet
-from bot.model.minted import HEADROOM, PRESENT_FOR, TAKEN_BACK, Standing
+from bot.model.minted import HEADROOM, TAKEN_BACK, Standing, is_minter_present
 from bot.model.origin import id_in_fleet
 from bot.storage.installations import Installations
 from bot.storage.minted_tokens import MintedTokens
@@ -44,7 +44,7 @@ class FleetRoom:
     async def find_alarm(self, fleet: Fleet, *, has_open: bool) -> tuple[str, str | None] | None:
         """Return why nothing more may begin, whichever bucket is next, and the bucket that it is about, if one."""
         standing = await self._installations.standing()
-        if standing is None or self._clock() - standing.seen_at >= PRESENT_FOR:
+        if standing is None or not is_minter_present(standing, self._clock()):
             return Alarm.NO_MINTER, None
         if standing.trouble is not None and not error_of_code(standing.trouble).retryable:
             return standing.trouble, None

@@ -15,7 +15,7 @@ from bot.model.catalog import StoredCredential
 from bot.model.errors import BotError
 from bot.model.in_turns import in_turns
 from bot.model.known_catalogs import KnownCatalogs
-from bot.model.minted import TAKEN_BACK, MintedState, MintedToken
+from bot.model.minted import MintedState, MintedToken, find_busy_until, is_minter_present
 from bot.model.origin import id_of_scheduled
 from bot.model.reference import about
 from bot.policy.scheduled import Scheduled
@@ -83,7 +83,7 @@ class RotationSchedule:
 
     async def _can_mint(self) -> bool:
         standing = await self._installations.standing()
-        return standing is not None and standing.trouble is None and await self._installations.is_minter_present()
+        return standing is not None and standing.trouble is None and is_minter_present(standing, self._clock())
 
     async def _try_to_begin(self, credential: StoredCredential, turn: int) -> None:
         try:
@@ -119,4 +119,4 @@ def _is_at_rest(credential: StoredCredential, left: list[MintedToken]) -> bool:
         token.state is MintedState.PROVEN and token.token_id == credential.token_id and token.trouble is None
         for token in left
     )
-    return is_ours and not any(token.state in TAKEN_BACK and token.was_sent for token in left)
+    return is_ours and find_busy_until(left) is None

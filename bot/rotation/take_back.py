@@ -98,14 +98,15 @@ class TakingBack:
         _log.log(level, "token_not_taken_back", error=str(error), **known)
         current = next((each for each in (await self._tokens.work(lease)).tokens if each.name == token.name), None)
         if current is not None:
-            later = replace(current, due_at=self._clock() + pause, trouble=error.code)
+            state = MintedState.TESTED if _is_undeleted(current, error) else current.state
+            later = replace(current, state=state, due_at=self._clock() + pause, trouble=error.code)
             await self._tokens.change(current, later, lease=lease)
 
     async def _find_out(self, held: "_Held", token: MintedToken) -> None:
         """Ask whether the create whose answer was lost has made a token: by now it is listed, or never was made."""
         found = await self._cloudflare.find(_name_of(token), held.turn)
-        now = self._clock()
-        settled = replace(token, state=MintedState.GONE) if found is None else as_found(token, found, now)
+        known = replace(token, was_sent=True) if await self._tokens.was_given(token) else token
+        settled = replace(token, state=MintedState.GONE) if found is None else as_found(known, found, self._clock())
         await self._tokens.change(token, settled, lease=held.lease)
 
     async def _begin(self, held: "_Held", token: MintedToken) -> None:
@@ -213,6 +214,12 @@ def as_found(token: MintedToken, seen: ListedToken, now: datetime) -> MintedToke
     """
     state = MintedState.KEPT if token.was_sent else MintedState.RETIRED
     return replace(token, state=state, token_id=seen.id, due_at=now, trouble=None)
+
+
+def _is_undeleted(token: MintedToken, error: BotError) -> bool:
+    """Return whether a deletion was begun and surely not carried out: then the test of the slot still counts."""
+    landed = isinstance(error, CloudflareError) and error.possibly_landed
+    return token.state is MintedState.DELETING and not landed
 
 
 def _is_needed(token: MintedToken) -> bool:

@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Final
 
 from bot.model.catalog import Catalog, CredentialStatus, StoredCredential
-from bot.model.minted import PRESENT_FOR, MintedState, MintedToken, Standing
+from bot.model.minted import MintedState, MintedToken, Standing
 
 _HELD: Final = frozenset({MintedState.SENT, MintedState.IN_SLOT, MintedState.PROVEN})
 
@@ -64,11 +64,6 @@ class Obstacle:
 
     is_granted: bool = False
     standing: Standing | None = None
-
-
-def is_present(standing: Standing | None, now: datetime) -> bool:
-    """Return whether a process that makes tokens was seen lately."""
-    return standing is not None and now - standing.seen_at < PRESENT_FOR
 
 
 def find_present(catalog: Catalog | None, stored: StoredCredential | None, tokens: Iterable[MintedToken]) -> Present:

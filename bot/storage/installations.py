@@ -7,7 +7,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, select, update
 
 from bot.model.errors import RecordForged
-from bot.model.minted import PRESENT_FOR, Standing
+from bot.model.minted import Standing
 from bot.sealing.authenticity import Authenticity
 from bot.storage.database import Database
 from bot.storage.schema import INSTALLATIONS
@@ -38,11 +38,6 @@ class Installations:
     async def standing(self) -> Standing | None:
         """Return what a minter last found, or None if there was never one."""
         return await self._database.run(lambda connection: read_standing(connection, self._account_id))
-
-    async def is_minter_present(self) -> bool:
-        """Return whether a process that makes tokens was seen lately."""
-        standing = await self.standing()
-        return standing is not None and self._clock() - standing.seen_at < PRESENT_FOR
 
     async def note_seen(self, trouble: str | None = None, *, has_groups: bool | None = None) -> None:
         """Note that a minter is there, and what keeps it from minting, if anything does."""

@@ -8,7 +8,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, Row, select, update
 
 from bot.model.errors import RecordDamaged
-from bot.model.minted import MintedState
+from bot.model.minted import UNSETTLED, MintedState
 from bot.sealing.authenticity import Authenticity
 from bot.storage.audit import AuditChain
 from bot.storage.damage import SetAside
@@ -16,6 +16,7 @@ from bot.storage.installations import sign_mark
 from bot.storage.minted_rows import change_token, read_tokens, select_left, sign_row
 from bot.storage.schema import INSTALLATIONS, MINTED_TOKENS, MINTING_LEASES
 
+_MAY_HAVE_BEEN_SENT: Final = [state.value for state in (*UNSETTLED, MintedState.CREATED)]
 _LEAP: Final = 1_000_000
 """A process that still runs may hold one of the epochs that came after the backup."""
 
@@ -23,13 +24,14 @@ _LEAP: Final = 1_000_000
 def doubt_tokens(connection: Connection, chain: AuditChain, at: datetime) -> None:
     """Take every lease away, and forget that a token was not sent: since the backup, it may have been.
 
-    Those that are being taken back need nothing: each step asks Cloudflare, and the slot is tested again. A create that
-    was under way is found by its name.
+    That is true of one whose create was under way as well: its answer may have come since. Those that are being taken
+    back need nothing: each step asks Cloudflare, and the slot is tested again.
     """
     connection.execute(update(MINTING_LEASES).values(epoch=MINTING_LEASES.c.epoch + _LEAP, held_until=at))
-    unsent = select_left().where(MINTED_TOKENS.c.state == MintedState.CREATED.value)
+    unsent = select_left().where(MINTED_TOKENS.c.state.in_(_MAY_HAVE_BEEN_SENT))
     for token in read_tokens(connection, chain, unsent, SetAside()):
-        change_token(connection, chain, token, replace(token, state=MintedState.KEPT, was_sent=True), at)
+        state = MintedState.KEPT if token.state is MintedState.CREATED else token.state
+        change_token(connection, chain, token, replace(token, state=state, was_sent=True), at)
 
 
 def sign_again(connection: Connection, authenticity: Authenticity) -> None:

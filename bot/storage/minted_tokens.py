@@ -22,6 +22,7 @@ from bot.model.minted import (
     MintedToken,
     MintingLease,
     MintingWork,
+    find_busy_until,
 )
 from bot.model.move import Change, Move
 from bot.model.predecessor import Predecessor, find_predecessor
@@ -32,7 +33,7 @@ from bot.storage.database import Database
 from bot.storage.minted_rows import add_token, change_token, entry_of_token, read_tokens, select_left
 from bot.storage.moves import give_token
 from bot.storage.rows import IS_FOR_THE_SLOT, ITS_BUCKET, MAY_BE_SENT, PLACE, names_of, read_pending
-from bot.storage.schema import IS_LEFT, MINTED_TOKENS, MINTING_LEASES, OPENINGS, SUBMISSIONS
+from bot.storage.schema import AUDIT, IS_LEFT, MINTED_TOKENS, MINTING_LEASES, OPENINGS, SUBMISSIONS
 from bot.storage.submissions import Submissions
 from bot.storage.upsert import insert_into
 
@@ -189,6 +190,15 @@ class MintedTokens:
         query = select(MINTED_TOKENS).where(_ROW.submission_id == submission_id).order_by(_ROW.intended_at, _ROW.name)
         return await self._read_all(query)
 
+    async def was_given(self, token: MintedToken) -> bool:
+        """Return whether a submission was given its value, as the audit says.
+
+        The row of one whose create was out says otherwise, also where somebody has put a copy of it back.
+        """
+        its = AUDIT.c.submission_id == (token.submission_id or ""), AUDIT.c.event == Event.MINTED.value
+        query = select(AUDIT.c.number).where(*its, AUDIT.c.details == token.name).limit(1)
+        return await self._database.run(lambda connection: connection.scalar(query)) is not None
+
     async def all_left(self) -> list[MintedToken]:
         """Return what may be left of all tokens, the oldest first."""
         return await self._read_all(select_left().where(_ROW.account_id == self._account_id))
@@ -207,9 +217,8 @@ class MintedTokens:
         await self._database.run(record)
 
     async def busy_until(self, key: BucketKey) -> datetime | None:
-        """Return until when an earlier token of the bucket is being taken back, or None: then it can be rotated."""
-        tokens = await self.of_bucket(key)
-        return max((each.gone_at for each in tokens if each.state in TAKEN_BACK and each.was_sent), default=None)
+        """Return until when an earlier token of the bucket is being taken back, or None."""
+        return find_busy_until(await self.of_bucket(key))
 
     async def count(self) -> dict[MintedState, int]:
         """Return how many tokens are in each state, but for those of which nothing is left."""

@@ -27,6 +27,7 @@ from tests.attack import (
     ordering,
     outsiders,
     places,
+    rotating,
     rows,
     texts,
 )
@@ -44,6 +45,7 @@ ATTACKS: Final[tuple[Attack, ...]] = (
     *ordering.ATTACKS,
     *outsiders.ATTACKS,
     *places.ATTACKS,
+    *rotating.ATTACKS,
     *rows.ATTACKS,
     *texts.ATTACKS,
 )

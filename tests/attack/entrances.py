@@ -209,10 +209,13 @@ def _fresh(scene: Scene, entrance: Entrance) -> JsonObject:
     return payload
 
 
-def _count_rows(scene: Scene) -> int:
-    query = "SELECT (SELECT count(*) FROM submissions) + (SELECT count(*) FROM openings)"
+def _count_rows(scene: Scene) -> object:
+    """Return how many forms and submissions there are, and in which states the fleets are."""
+    query = (
+        "SELECT (SELECT count(*) FROM submissions) + (SELECT count(*) FROM openings), group_concat(state) FROM fleets"
+    )
     with closing(sqlite3.connect(scene.data_dir / "bot.sqlite", timeout=10)) as connection:
-        return int(connection.execute(query).fetchone()[0])
+        return connection.execute(query).fetchone()
 
 
 def _has_form(said: list[JsonObject]) -> bool:

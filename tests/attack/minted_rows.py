@@ -1,7 +1,7 @@
 """Rows about tokens by someone who can write the database: for them, Cloudflare is asked to make or change nothing."""
 
 import re
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -29,13 +29,15 @@ _Row = dict[str, object]
 
 
 @asynccontextmanager
-async def open_rotating(arena: Arena, engine: Engine = "sqlite") -> AsyncIterator[Scene]:
+async def open_rotating(
+    arena: Arena, engine: Engine = "sqlite", policy: str = POLICY, buckets: Iterable[str] = ()
+) -> AsyncIterator[Scene]:
     """Make a scene whose bot makes tokens, and start it."""
     directory = arena.new_directory()
-    policy = directory / "policy.toml"
-    policy.write_text(POLICY)
-    policy.chmod(0o600)
-    settings = {"R2_CREDENTIAL_POLICY": str(policy)}
+    path = directory / "policy.toml"
+    path.write_text(policy)
+    path.chmod(0o600)
+    settings = {"R2_CREDENTIAL_POLICY": str(path)}
     async with AsyncExitStack() as stack:
         if engine == "postgresql":
             url = stack.enter_context(running_postgres(directory / "server"))
@@ -43,6 +45,8 @@ async def open_rotating(arena: Arena, engine: Engine = "sqlite") -> AsyncIterato
         scene = await stack.enter_async_context(open_scene(arena.transport, directory, settings))
         for name in _LISTS:
             del scene.environment[name]
+        for bucket in buckets:
+            scene.cloudflare.add_bucket(bucket)
         scene.environment["CLOUDFLARE_MINTING_TOKEN"] = scene.cloudflare.minting_token
         await scene.start_ready_bot()
         yield scene
@@ -91,7 +95,7 @@ class _Writer:
 
 
 def insert(scene: Scene, table: Table, row: Mapping[str, object]) -> None:
-    """Insert a row, whoever may write it."""
+    """Insert a row."""
     values = ", ".join(map(_literal, row.values()))
     _execute(scene, f"INSERT INTO {table.name} ({', '.join(row)}) VALUES ({values})")  # noqa: S608 - our own words
 
@@ -179,6 +183,7 @@ async def _write_rows(arena: Arena, engine: Engine = "sqlite") -> AsyncIterator[
             scene.cloudflare.add_bucket(bucket)
         for number, bucket in enumerate(forgeries):
             await press_rotate(scene, bucket, CROWD[number % len(CROWD)])
+        for bucket in forgeries:
             await scene.wait_for_result(bucket)
         writer = _Writer(
             scene=scene,

@@ -83,6 +83,9 @@ class Person:
         """Press Submit until the bot answers; return whether it was taken. Pressing again is safe."""
         slack, done = self._world.slack, self._world.done
         while True:
+            modal = slack.modal(self._user)
+            if modal is None or not modal.has_submit:  # taken by a press whose answer came too late
+                return bool(await self._world.rows(f"SELECT 1 FROM submissions WHERE id = '{view_id}'"))  # noqa: S608 - our own words
             done["presses"] += 1
             answer = await slack.submit(self._user)
             view = answer.view

@@ -109,6 +109,7 @@ class Walk:
         await minter.kill()
         await person.wait_for(await person.rotate())
         await minter.start()
+        assert await minter.wait_until_ready()
 
 
 def _creates(world: World) -> int:

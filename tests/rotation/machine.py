@@ -156,7 +156,7 @@ class Rotating(RuleBasedStateMachine):
         self._world.clock.advance(SECOND)
         self._numbers += 1
         self._world.fake.buckets[bucket].token = make_token(Behaviour.GOOD, self._numbers)
-        self._world.foreign[bucket] = self._world.clock()
+        self._world.note_foreign(bucket, self._world.clock())
 
     @rule(data=st.data(), deletes=st.booleans())
     def revoke_by_hand(self, data: st.DataObject, *, deletes: bool) -> None:
@@ -181,15 +181,22 @@ class Rotating(RuleBasedStateMachine):
             world.others.append(Installation(Steady(database), world.clock, world.fake, OTHER_CHAIN))
             world.others[0].begin(1)
         await world.others[0].rig.press(bucket)
-        world.foreign[bucket] = world.clock() + timedelta(hours=12)
+        world.note_foreign(bucket, world.clock() + timedelta(days=1))  # each writes again and again
         world.ours.witness.may_exceed = ROOM  # neither counts what the other makes within the hour
         world.others[0].witness.may_exceed = ROOM
 
     # What Cloudflare does.
 
-    @rule(kind=st.sampled_from(KINDS), how=st.sampled_from(sorted(ANSWERS)), times=st.sampled_from([1, 1, 2, 4]))
-    def answer_badly(self, kind: str, how: str, times: int) -> None:
+    @rule(
+        kind=st.sampled_from(KINDS),
+        how=st.sampled_from(sorted(ANSWERS)),
+        times=st.sampled_from([1, 1, 2, 4]),
+        begins=st.sampled_from([None, "lake"]),
+    )
+    def answer_badly(self, kind: str, how: str, times: int, begins: str | None) -> None:
         """Let the next requests of a kind fail."""
+        if begins:
+            self.press(begins, "U1")
         self._world.fake.fail_next(kind, times=times, **ANSWERS[how])  # type: ignore[arg-type]  # listed above
 
     @rule(known=st.sampled_from([0.0, LAG]), unknown=st.sampled_from([0.0, LAG]), listed=st.sampled_from([0.0, LAG]))
@@ -258,6 +265,15 @@ class Rotating(RuleBasedStateMachine):
         self._run(self._world.pass_time(first))
         self.press(bucket, "U2")
         self._run(self._world.pass_time(timedelta(minutes=4)))
+
+    @rule(flaw=st.sampled_from(["useless", "refused", "invalid"]))
+    def follow_badly(self, flaw: Any) -> None:  # noqa: ANN401 - a literal
+        """Let a good token be followed by one that does not serve."""
+        self.press("lake", "U1")
+        self._run(self._world.pass_time(timedelta(minutes=5)))
+        self.create_badly(flaw)
+        self.press("lake", "U2")
+        self._run(self._world.pass_time(timedelta(minutes=5)))
 
     @rule()
     def back_up(self) -> None:

@@ -1,17 +1,23 @@
 """A database that is older than what was done with it, or whose key was lost, still knows the tokens that it made."""
 
-from datetime import timedelta
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
+from aiohttp import web
+from sqlalchemy import Connection, delete, insert, select
 
 from bot.model.errors import LeaseLost
 from bot.model.minted import MintedState
 from bot.model.submission import State
+from bot.sandbox.cloudflare import ReceivedRequest
 from bot.sealing.authenticity import Authenticity
 from bot.storage.audit import AuditChain
 from bot.storage.high_water_mark import HighWaterMark
 from bot.storage.lineage import Lineage
-from tests.rotation.rig import GRACE, Rig, key_of
+from bot.storage.schema import MINTED_TOKENS
+from tests.rotation.rig import GRACE, Process, Rig, Ways, key_of
 
 MINUTES = timedelta(minutes=1)
 SECONDS = timedelta(seconds=1)
@@ -20,6 +26,34 @@ SECONDS = timedelta(seconds=1)
 def lineage_of(rig: Rig) -> Lineage:
     """Return what the operator tells that the database was restored, or its key lost."""
     return Lineage(rig.process.submissions, HighWaterMark(None, is_expected=False), rig.clock)
+
+
+@dataclass
+class CopiesAtTheCreate:
+    """A Cloudflare that is asked for a token while a backup is made."""
+
+    rig: Rig
+    rows: list[dict[str, Any]] = field(default_factory=list)
+
+    def now(self) -> datetime:
+        """Return its time."""
+        return self.rig.fake.now()
+
+    async def respond(self, received: ReceivedRequest) -> web.Response:
+        """Answer, after the backup."""
+        if received.method == "POST" and received.path.endswith("/tokens"):
+            rows = await self.rig.database.run(lambda connection: connection.execute(select(MINTED_TOKENS)).all())
+            self.rows = [dict(row._mapping) for row in rows]
+        return await self.rig.fake.respond(received)
+
+    async def put_back(self) -> None:
+        """Put the rows of the tokens back."""
+
+        def put_back(connection: Connection) -> int:
+            connection.execute(delete(MINTED_TOKENS))
+            return connection.execute(insert(MINTED_TOKENS), self.rows).rowcount
+
+        await self.rig.database.run(put_back)
 
 
 async def test_a_token_that_was_not_sent_before_the_backup_may_be_in_the_slot(rig: Rig) -> None:
@@ -62,3 +96,20 @@ async def test_the_tokens_are_still_ours_after_the_audit_key_was_lost(rig: Rig) 
     assert await later.process.installations.mark() == mark
     assert [token.name for token in await later.tokens("lake")] == [before.name]
     await later.process.aclose()
+
+
+async def test_a_token_whose_create_was_out_at_the_backup_may_be_in_the_slot(rig: Rig) -> None:
+    """Its row says that nobody has its value; since then, the slot may have got it: it is not taken back for that."""
+    server = CopiesAtTheCreate(rig)
+    await rig.process.aclose()
+    rig.process = Process(rig, Ways(database=rig.database, server=server, poster=rig.posts))
+    await rig.press("lake")
+    await rig.run_for(5 * MINUTES)
+    [in_use] = await rig.tokens("lake")
+    assert in_use.state is MintedState.PROVEN
+    await server.put_back()
+    await lineage_of(rig).settle(is_told=True)
+    await rig.run_for(timedelta(hours=2))
+    assert [token.id for token in rig.fake.tokens.list_live()] == [in_use.token_id]
+    [after] = await rig.tokens("lake")
+    assert (after.state, after.was_sent, after.token_id) == (MintedState.KEPT, True, in_use.token_id)

@@ -255,6 +255,10 @@ class World:
         """Return them, ours first."""
         return [self.ours, *self.others]
 
+    def note_foreign(self, bucket: str, at: datetime) -> None:
+        """Note that somebody else has written a slot, or may do so until then."""
+        self.foreign[bucket] = max(at, self.foreign.get(bucket, at))
+
     async def pass_time(self, span: timedelta) -> None:
         """Let time pass from one moment at which something happens to the next."""
         end = self.clock() + span

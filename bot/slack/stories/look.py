@@ -7,10 +7,10 @@ from typing import Final
 
 from bot.model.catalog import CatalogStatus
 from bot.model.errors import error_of_code
-from bot.model.minted import HEADROOM, Standing
+from bot.model.minted import HEADROOM, Standing, is_minter_present
 from bot.slack.ages import Freshness, ago, describe_age
 from bot.slack.blocks import Json, actions, button, context, escape, modal, section
-from bot.slack.prospect import Prospect, is_present
+from bot.slack.prospect import Prospect
 from bot.slack.rotate_form import say_busy, say_previous
 
 ROTATE_NOW: Final = "rotate_what_was_looked_at"
@@ -56,7 +56,7 @@ def _say_minter(standing: Standing | None, now: datetime) -> tuple[_Mark, str]:
     if standing is None:
         return _Mark.BAD, "No process that makes tokens was ever seen."
     seen = ago(now - standing.seen_at)
-    if is_present(standing, now):
+    if is_minter_present(standing, now):
         return _Mark.GOOD, f"The process that makes tokens is running (seen {seen})."
     return _Mark.BAD, f"The process that makes tokens was last seen {seen}."
 
