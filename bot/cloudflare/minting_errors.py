@@ -189,7 +189,7 @@ class CatalogSwitchedOff(MintedTokenError):
 
     code = "catalog_switched_off"
     who_acts = WhoActs.YOU
-    cause = "The catalog was switched off while the bot rotated its credential; its data is intact."
+    cause = "The catalog was switched off during the rotation; its data is intact."
     fixes = (ENABLE_CATALOG, ROTATE_AGAIN)
 
 
