@@ -90,7 +90,7 @@ def test_what_is_rare_begins_at_zero() -> None:
 def test_names_follow_the_conventions() -> None:
     """One prefix, base units, `_total` for counters, and no label with more values than people can read."""
     for family in (*COUNTED, *OF_THE_LOG):
-        assert family.name.startswith("r2_credential_bot_")
+        assert family.name.startswith("r2_credential_")
         assert family.name.endswith("_total") == (family.kind is Kind.COUNTER)
         assert family.name.endswith("_seconds") == (family.kind is Kind.HISTOGRAM)
         assert family.meaning.endswith(".")

@@ -20,8 +20,6 @@ CloudflareError
 RotationError                  no answer of Cloudflare, but what the bot found
 ├── TokenNotOurs
 ├── CreateUnanswered           transient: it is not known yet whether there is a token
-├── MintedTokenInvalid
-├── SlotOverwritten
 └── SecondInstallation
 """
 
@@ -219,22 +217,6 @@ class CreateUnanswered(
 
     code = "create_unanswered"
     who_acts = WhoActs.CLOUDFLARE
-
-
-class MintedTokenInvalid(RotationError):
-    """The new token is in the slot, and Cloudflare says that it does not work there."""
-
-    code = "minted_token_invalid"
-    user_message = "Cloudflare stored the new token and says that it does not work there; nothing was revoked."
-    operator_fix = 'run "r2-credential-bot check --mint BUCKET --store" on a test bucket'
-
-
-class SlotOverwritten(RotationError):
-    """Somebody else wrote the slot after the bot did."""
-
-    code = "slot_overwritten"
-    user_message = "Somebody else stored another credential in this catalog meanwhile."
-    operator_fix = "find out who did; rotate again if the catalog is to use the bot's token"
 
 
 class SecondInstallation(RotationError):

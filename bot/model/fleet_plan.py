@@ -1,6 +1,7 @@
 """Which buckets a person means by names and globs, and which of them can be rotated now. Pure."""
 
 import re
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -9,7 +10,7 @@ from typing import Final, Self
 
 from bot.model import bucket_globs
 from bot.model.catalog import is_bucket_name
-from bot.model.minted import TAKEN_BACK, MintedState, MintedToken
+from bot.model.minted import MintedState, MintedToken, find_busy_until
 
 RECENT: Final = timedelta(hours=24)
 """A glob leaves out what was rotated that lately: so a fleet that was stopped goes on where it was."""
@@ -54,11 +55,6 @@ class Wanted:
         return frozenset(glob for glob in self.globs if is_bucket_name(glob))
 
     @property
-    def is_one_bucket(self) -> bool:
-        """Whether it is a single name: that is no fleet."""
-        return len(self.globs) == 1 and bool(self.names)
-
-    @property
     def is_many(self) -> bool:
         """Whether it can be more than one bucket, or is no name at all: several words, or a glob."""
         return len(self.globs) > 1 or any(sign in glob for glob in self.globs for sign in "*?![")
@@ -87,10 +83,10 @@ class OwnTokens:
     @classmethod
     def of(cls, tokens: Sequence[MintedToken]) -> Self:
         """Take what matters of all that are left."""
-        busy: dict[str, datetime] = {}
+        of_bucket: defaultdict[str, list[MintedToken]] = defaultdict(list)
         for token in tokens:
-            if token.state in TAKEN_BACK and token.was_sent:
-                busy[token.key.bucket] = max(token.gone_at, busy.get(token.key.bucket, token.gone_at))
+            of_bucket[token.key.bucket].append(token)
+        busy = {bucket: until for bucket, its in of_bucket.items() if (until := find_busy_until(its)) is not None}
         proven = {each.key.bucket: each.changed_at for each in tokens if each.state is MintedState.PROVEN}
         return cls(proven_at=proven, busy_until=busy)
 

@@ -1,5 +1,6 @@
 """The tokens that the bot has made itself: how far each has come. Values only, and never the value of a token."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -31,7 +32,7 @@ MOST_UNSETTLED: Final = 2
 
 
 class MintedState(StrEnum):
-    """The state of a token that the bot made, or meant to make: docs/decisions/21-rotation.md."""
+    """The state of a token that the bot made, or meant to make: docs/rotation.md."""
 
     INTENDED = "intended"
     """Its name is recorded, and the request may be out."""
@@ -119,6 +120,11 @@ class MintedToken:
         """When one that is being taken back is gone at the earliest: it is disabled for a while before that."""
         is_on = self.state in (MintedState.RETIRED, MintedState.DISABLING)
         return self.due_at + PROBE_AFTER if is_on else self.due_at
+
+
+def find_busy_until(tokens: Iterable[MintedToken]) -> datetime | None:
+    """Return until when an earlier token of a bucket is being taken back, or None: then the bucket can be rotated."""
+    return max((each.gone_at for each in tokens if each.state in TAKEN_BACK and each.was_sent), default=None)
 
 
 COLUMNS: Final = tuple(field.name for field in fields(MintedToken) if field.name != "key")

@@ -15,7 +15,7 @@ from bot.model.catalog import StoredCredential
 from bot.model.errors import BotError
 from bot.model.in_turns import in_turns
 from bot.model.known_catalogs import KnownCatalogs
-from bot.model.minted import TAKEN_BACK, MintedState, MintedToken, is_minter_present
+from bot.model.minted import MintedState, MintedToken, find_busy_until, is_minter_present
 from bot.model.origin import id_of_scheduled
 from bot.model.reference import about
 from bot.policy.scheduled import Scheduled
@@ -119,4 +119,4 @@ def _is_at_rest(credential: StoredCredential, left: list[MintedToken]) -> bool:
         token.state is MintedState.PROVEN and token.token_id == credential.token_id and token.trouble is None
         for token in left
     )
-    return is_ours and not any(token.state in TAKEN_BACK and token.was_sent for token in left)
+    return is_ours and find_busy_until(left) is None

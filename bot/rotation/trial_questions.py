@@ -8,7 +8,6 @@ from typing import Final, NoReturn, TypeVar
 
 from bot.cloudflare.errors import CloudflareError, CloudflareTrouble
 from bot.cloudflare.minting_errors import (
-    MintedTokenInvalid,
     MintedTokenRefused,
     MintedTokenUseless,
     MintingRefused,
@@ -24,17 +23,16 @@ PATIENCE: Final = MINTED_TOKEN_PATIENCE
 """As long as the bot waits for a new token."""
 EVERY: Final = timedelta(seconds=2)
 
-_OTHER_SCOPE: Final = "try the other R2_CREDENTIAL_ROTATE_SCOPE"
+OTHER_SCOPE: Final = "try the other R2_CREDENTIAL_ROTATE_SCOPE"
 _SUPPORT: Final = "ask Cloudflare's support about the code and the Ray ID"
 _FIXES: Final[Mapping[type[BotError], str]] = {
     PermissionNotGrantable: (
-        f"enable R2 on the account, and have a Super Administrator create the minting token; or {_OTHER_SCOPE}"
+        f"enable R2 on the account, and have a Super Administrator create the minting token; or {OTHER_SCOPE}"
     ),
     MintingRefused: _SUPPORT,
     RevocationRefused: _SUPPORT,
-    MintedTokenUseless: f"check that the bucket has no jurisdiction; or {_OTHER_SCOPE}",
-    MintedTokenRefused: _OTHER_SCOPE,
-    MintedTokenInvalid: _OTHER_SCOPE,
+    MintedTokenUseless: f"check that the bucket has no jurisdiction; or {OTHER_SCOPE}",
+    MintedTokenRefused: OTHER_SCOPE,
 }
 """Where the usual fix is to run this very command."""
 

@@ -4,11 +4,11 @@ from typing import Final
 
 from bot.cloudflare.client import CloudflareClient
 from bot.cloudflare.errors import CloudflareError, RouteGone
-from bot.cloudflare.minting_errors import MintedTokenInvalid, as_minted
+from bot.cloudflare.minting_errors import as_minted
 from bot.model.catalog import BucketKey, CatalogStatus, CredentialStatus
 from bot.model.errors import BotError
 from bot.model.secret import Secret
-from bot.rotation.trial_questions import Questions
+from bot.rotation.trial_questions import OTHER_SCOPE, Questions
 
 _FULL: Final = (CredentialStatus.PRESENT, CredentialStatus.VALID, CredentialStatus.INVALID, CredentialStatus.UNKNOWN)
 
@@ -61,7 +61,7 @@ class TrialSlot:
             return
         seconds = await self._ask.measure(lambda: self._is(status))
         if seconds is None:
-            self._ask.fail("test", f"Cloudflare's test of the slot did not say {status}", MintedTokenInvalid)
+            self._ask.fail("test", f"Cloudflare's test of the slot did not say {status}", OTHER_SCOPE)
         self._ask.tell("test", f"Cloudflare's test of the slot said {status} after {seconds:.0f} s")
 
     async def measure(self, status: CredentialStatus) -> float | None:

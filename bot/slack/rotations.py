@@ -8,7 +8,7 @@ import structlog
 
 from bot.model.catalog import BucketKey
 from bot.model.errors import AccessRefused, BotError
-from bot.model.minted import is_minter_present
+from bot.model.minted import find_busy_until, is_minter_present
 from bot.policy.gate import Gate
 from bot.policy.permit import NOWHERE, Outlook, Permit
 from bot.policy.rules import Verb, grants
@@ -68,7 +68,7 @@ class Rotations:
         """Return what a rotation of this bucket would do; raises DatabaseTrouble, RecordForged."""
         known = await self.catalogs.catch_up()
         tokens = await self.tokens.of_bucket(key)
-        standing, busy_until = await self.installations.standing(), await self.tokens.busy_until(key)
+        standing = await self.installations.standing()
         catalog, stored, now = known.catalog(key), known.credential(key), self.clock()
         return Prospect(
             bucket=key.bucket,
@@ -78,7 +78,7 @@ class Rotations:
             as_of=known.refreshed_at,
             offers_test=known.listing is not None and known.listing.tested_at is not None,
             expires_at=self.lifetime(key, now),
-            busy_until=busy_until,
+            busy_until=find_busy_until(tokens),
             standing=standing,
             terms=self.terms,
             now=now,

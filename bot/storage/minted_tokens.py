@@ -22,6 +22,7 @@ from bot.model.minted import (
     MintedToken,
     MintingLease,
     MintingWork,
+    find_busy_until,
 )
 from bot.model.move import Change, Move
 from bot.model.predecessor import Predecessor, find_predecessor
@@ -216,9 +217,8 @@ class MintedTokens:
         await self._database.run(record)
 
     async def busy_until(self, key: BucketKey) -> datetime | None:
-        """Return until when an earlier token of the bucket is being taken back, or None: then it can be rotated."""
-        tokens = await self.of_bucket(key)
-        return max((each.gone_at for each in tokens if each.state in TAKEN_BACK and each.was_sent), default=None)
+        """Return until when an earlier token of the bucket is being taken back, or None."""
+        return find_busy_until(await self.of_bucket(key))
 
     async def count(self) -> dict[MintedState, int]:
         """Return how many tokens are in each state, but for those of which nothing is left."""

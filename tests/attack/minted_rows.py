@@ -95,7 +95,7 @@ class _Writer:
 
 
 def insert(scene: Scene, table: Table, row: Mapping[str, object]) -> None:
-    """Insert a row, whoever may write it."""
+    """Insert a row."""
     values = ", ".join(map(_literal, row.values()))
     _execute(scene, f"INSERT INTO {table.name} ({', '.join(row)}) VALUES ({values})")  # noqa: S608 - our own words
 

@@ -21,7 +21,7 @@ from tests.scene import CROWD, PLATFORM, Scene, press_rotate
 _OPENER, _READER, _AT_HOME, _LOOKER, _OF_FLEETS, _ELSE, _STORES = CROWD[:7]
 _BUCKETS: Final = tuple(f"{MARK}-{number:02d}" for number in range(4))
 _OF_ANY_BUCKET: Final = ("command rotate", "rotate in the Home")
-"""They open a form in which no bucket is chosen, for whoever may rotate any."""
+"""They open a form in which no bucket is chosen, for anyone who may rotate one."""
 
 _VERBS: Final = '["store", "check", "status", "history", "rotate"]'
 _POLICY: Final = """

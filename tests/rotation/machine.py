@@ -266,6 +266,15 @@ class Rotating(RuleBasedStateMachine):
         self.press(bucket, "U2")
         self._run(self._world.pass_time(timedelta(minutes=4)))
 
+    @rule(flaw=st.sampled_from(["useless", "refused", "invalid"]))
+    def follow_badly(self, flaw: Any) -> None:  # noqa: ANN401 - a literal
+        """Let a good token be followed by one that does not serve."""
+        self.press("lake", "U1")
+        self._run(self._world.pass_time(timedelta(minutes=5)))
+        self.create_badly(flaw)
+        self.press("lake", "U2")
+        self._run(self._world.pass_time(timedelta(minutes=5)))
+
     @rule()
     def back_up(self) -> None:
         """Copy the database."""

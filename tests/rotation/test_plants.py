@@ -33,13 +33,6 @@ PLANTS = (
         named="8: ",
     ),
     Plant(
-        check="no time to settle",
-        file="bot/model/minted.py",
-        good="SETTLE_AFTER: Final = timedelta(minutes=15)",
-        bad="SETTLE_AFTER: Final = timedelta(minutes=0)",
-        named="8: ",
-    ),
-    Plant(
         check="a stored token counts as proven",
         file="bot/delivery/confirm.py",
         good="is_proven = tested_at is not None and status is CredentialStatus.VALID",

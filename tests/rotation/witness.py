@@ -6,20 +6,24 @@ A violation is noted, not raised: the bot would take an exception for a failure,
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from http import HTTPStatus
 from typing import Any, Final
 
 from aiohttp import web
 from sqlalchemy import Connection, select
 
-from bot.model.minted import MOST_UNSETTLED, PROBE_AFTER, REPLACEABLE, TAKEN_BACK, UNSETTLED, MintedState
+from bot.model.minted import REPLACEABLE, TAKEN_BACK, UNSETTLED, MintedState
 from bot.model.token_name import TokenName
 from bot.sandbox.account_tokens import AccountToken
 from bot.sandbox.cloudflare import FakeCloudflare, ReceivedRequest
 from bot.sandbox.routes import Route, find_route
 from bot.storage.schema import MINTED_TOKENS
 from tests.rotation.points import Steady
+
+MOST_UNSETTLED: Final = 2
+PROBE_AFTER: Final = timedelta(seconds=90)
+"""As the design has them, and not as the bot does: a fault in there is to be found."""
 
 ROOM: Final = 490
 """The quota without what is left to everybody else."""

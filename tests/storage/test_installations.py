@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from bot.model.errors import RecordForged
-from bot.model.minted import PRESENT_FOR, Standing
+from bot.model.minted import PRESENT_FOR, Standing, is_minter_present
 from bot.sealing.authenticity import Authenticity
 from bot.storage.database import Database
 from bot.storage.installations import Installations
@@ -51,7 +51,7 @@ async def test_nothing_is_known_before_a_minter_was_there(tables: Database, cloc
     assert await installations.standing() is None
     await installations.mark()
     assert await installations.standing() is None
-    assert not await installations.is_minter_present()
+    assert not is_minter_present(await installations.standing(), clock())
 
 
 async def test_every_process_reads_what_the_minter_found(tables: Database, clock: Clock) -> None:
@@ -70,6 +70,6 @@ async def test_a_minter_that_is_silent_counts_as_stopped(tables: Database, clock
     installations = installations_of(tables, clock)
     await installations.note_seen()
     clock.advance(PRESENT_FOR - timedelta(seconds=1))
-    assert await installations.is_minter_present()
+    assert is_minter_present(await installations.standing(), clock())
     clock.advance(timedelta(seconds=1))
-    assert not await installations.is_minter_present()
+    assert not is_minter_present(await installations.standing(), clock())
