@@ -10,7 +10,7 @@ MINUTES = timedelta(minutes=1)
 
 
 async def test_a_token_of_ours_that_is_pasted_is_not_taken_back(rig: Rig) -> None:
-    """It is the one in the slot: whatever uses the catalog would stop while it is disabled, and the schedule leaves it."""
+    """It is the one in the slot, which would not work while it is disabled; the schedule leaves it alone."""
     await rig.press("lake")
     await rig.run_for(5 * MINUTES)
     [ours] = await rig.tokens("lake")
