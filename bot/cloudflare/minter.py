@@ -135,10 +135,6 @@ class MintingClient:
         found = [token async for token in self._list(str(name), turn) if token.name == name]
         return found[0] if found else None
 
-    async def list_own(self, turn: Turn | None = None) -> list[ListedToken]:
-        """Return the tokens that this installation created, expired ones too; see `list_bots`."""
-        return [token for token in await self.list_bots(turn) if token.name.is_ours(self.installation)]
-
     async def list_bots(self, turn: Turn | None = None) -> list[ListedToken]:
         """Return the tokens that installations of the bot created, expired ones too.
 

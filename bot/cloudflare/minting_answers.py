@@ -127,7 +127,7 @@ def parse_token(answer: Answer, result: object, token_id: str, *, is_write: bool
 
 
 def parse_page(answer: Answer, result: object) -> tuple[list[ListedToken], int]:
-    """Read one page of the account's tokens: those with names of the bot's, and how many there are in all.
+    """Read one page of the account's tokens: those with names of the bot's, and how many it has.
 
     Raises AnswerNotUnderstood, also if a token with such a name cannot be read: nobody could take it back.
     """

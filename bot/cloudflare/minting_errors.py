@@ -116,12 +116,15 @@ class PermissionNotGrantable(MintingError):
 
 
 class TokenQuotaReached(MintingError):
-    """The account may have no more API tokens."""
+    """The account may have no more API tokens, but for ten that are left to others."""
 
     code = "token_quota_reached"
-    cause = "The Cloudflare account already has as many API tokens as it may have."
+    cause = "The Cloudflare account has no room for another API token."
     setting = "R2_CREDENTIAL_ROTATE_QUOTA"
-    operator_fix = "delete account API tokens that nobody uses, or have Cloudflare raise the quota and set it"
+    operator_fix = (
+        "delete account API tokens that nobody uses, or have Cloudflare raise the quota and set it; the bot leaves the "
+        "last 10 to others"
+    )
 
 
 class MintingRefused(MintingError):
@@ -136,7 +139,7 @@ class RevocationRefused(MintingError):
     """A definite refusal, for an unknown reason, to disable, enable or delete a token that the bot created."""
 
     code = "revocation_refused"
-    cause = "Cloudflare refused to take back an earlier token of the bot's; it works until it expires."
+    cause = "Cloudflare refused to revoke an earlier token of the bot's; it works until it expires."
     operator_fix = "delete the token that the log names by hand, once no catalog uses it, or ask Cloudflare's support"
 
 
@@ -186,7 +189,7 @@ class CatalogSwitchedOff(MintedTokenError):
 
     code = "catalog_switched_off"
     who_acts = WhoActs.YOU
-    cause = "The catalog was switched off while the bot rotated its credential; its data is intact."
+    cause = "The catalog was switched off during the rotation; its data is intact."
     fixes = (ENABLE_CATALOG, ROTATE_AGAIN)
 
 

@@ -15,6 +15,10 @@ _POLICY: Final = "R2_CREDENTIAL_POLICY"
 _TOKEN: Final = "CLOUDFLARE_MINTING_TOKEN"  # noqa: S105 - the name of a setting
 _EVERY: Final = "R2_CREDENTIAL_ROTATE_EVERY"
 _GRANT: Final = 'add "rotate" to the verbs of a rule'
+_WRITE_POLICY: Final = (
+    'set it to a file of rules, one with "rotate" among its verbs, in the place of R2_CREDENTIAL_ALLOWED_..., which '
+    "grant no rotation"
+)
 
 _OFF: Final = Finding(part=Part.ROTATION, event="rotation_off", text="rotation is off: no rule grants the verb rotate")
 
@@ -81,7 +85,8 @@ def find_in_switch(settings: Settings, rules: Sequence[Rule]) -> list[Finding]:
         how = "by a press" if settings.rotate_every is None else "by a press and by the schedule"
         return [Finding(part=Part.ROTATION, event="rotation_on", text=f"rotation is on, {how}")]
     if has_token:
-        text, fix = "rotation is off because no rule grants the verb rotate", f"{_GRANT}, or unset {_TOKEN}"
+        grant = _GRANT if settings.policy else _WRITE_POLICY
+        text, fix = "rotation is off because no rule grants the verb rotate", f"{grant}, or unset {_TOKEN}"
         off = _doubt("rotation_not_granted", text, _POLICY, fix, is_failed=settings.role is Role.MINTER)
     elif is_granted:
         text = f"rotation is off because {_TOKEN} is not set, although a rule grants the verb rotate"

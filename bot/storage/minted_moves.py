@@ -16,7 +16,7 @@ from bot.model.move import Change, Move
 from bot.model.submission import State, Submission, Task
 from bot.storage.audit import AuditChain
 from bot.storage.damage import LeftToOthers
-from bot.storage.minted_rows import change_token, find_current, read_tokens, select_left
+from bot.storage.minted_rows import change_token, read_tokens, select_left
 from bot.storage.rotation_failures import note_failure
 from bot.storage.rows import PLACE
 from bot.storage.schema import MINTED_TOKENS, SUBMISSIONS
@@ -94,4 +94,5 @@ def _find(connection: Connection, chain: AuditChain, submission_id: str) -> Mint
     """Return the token that a submission has now: those of earlier tries are in nobody's hands."""
     its = MINTED_TOKENS.c.submission_id == submission_id, MINTED_TOKENS.c.state.in_(_ON_ITS_WAY)
     query = select_left().where(*its).with_for_update()
-    return find_current(read_tokens(connection, chain, query, LeftToOthers()), ON_ITS_WAY)
+    tokens = read_tokens(connection, chain, query, LeftToOthers())
+    return tokens[-1] if tokens else None

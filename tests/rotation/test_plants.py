@@ -54,17 +54,6 @@ PLANTS = (
         named=": ",
     ),
     Plant(
-        check="deleted without a look",
-        file="bot/rotation/take_back.py",
-        good=(
-            "        seen = await self._cloudflare.get(_id_of(token), _name_of(token), held.turn)\n"
-            "        if seen is None:\n            await self._bury(held, token)\n"
-            "        elif seen.status is TokenStatus.ACTIVE:"
-        ),
-        bad="        if token.tested_at is None:\n            return\n        if token.expires_at is None:",
-        named="6: ",
-    ),
-    Plant(
         check="any installation's tokens are ours",
         file="bot/model/token_name.py",
         good="return self.installation == mark",

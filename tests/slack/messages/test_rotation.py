@@ -138,6 +138,14 @@ def test_a_minted_token_has_an_id_and_an_expiry_and_no_last_characters() -> None
     assert "ending in" not in said
 
 
+@pytest.mark.parametrize("ending", [State.FAILED, State.DENIED, State.EXPIRED, State.SUPERSEDED])
+def test_a_token_that_was_minted_in_vain_is_not_left_to_anybody(ending: State) -> None:
+    """Its id and a far expiry alone would look like a token to be taken care of; one that may be in a slot stays."""
+    assert "made by the bot, which deletes it" in say(ended(Task.ROTATE, ending, None))
+    for kept in (State.STORED, State.UNCERTAIN):
+        assert "which deletes it" not in say(ended(Task.ROTATE, kept, None))
+
+
 @pytest.mark.parametrize(
     ("state", "decided_by", "label"),
     [
