@@ -36,7 +36,7 @@ from bot.operations.policy_source import (
     name_policy,
 )
 from bot.operations.ports import ports_check
-from bot.operations.rotation_switch import rotation_check
+from bot.operations.rotation_switch import has_own_switch, minter_check, rotation_check
 from bot.policy.explain import explain
 from bot.policy.file import PolicyBroken
 from bot.policy.gate import Gate, Home, is_served
@@ -50,6 +50,7 @@ from bot.slack.memberships import Memberships
 from bot.slack.profiles import Profiles
 from bot.slack.traffic import SlackTraffic
 from bot.storage.audit_watch import examine_audit
+from bot.storage.beside import find_standing
 from bot.storage.chain_start import read_authenticity
 from bot.storage.examination import examine_storage
 
@@ -150,10 +151,13 @@ async def _list_checks(loaded: LoadedSettings, policy: Policy, stack: AsyncExitS
 def _list_rotation_checks(
     settings: Settings, policy: Policy, stack: AsyncExitStack, comparison: ClockComparison
 ) -> list[Check]:
-    """Return the check of rotation, for a process that may make tokens: it asks about its token, and makes none."""
-    if settings.cloudflare_minting_token is None:
-        return [rotation_check(settings, lambda: policy.rules)] if settings.role.mints else []
+    """Return the check of rotation: it asks about the minting token and makes none, or whether a minter does."""
     clock = steady_clock()
+    if not has_own_switch(settings):
+        standing = partial(find_standing, settings, settings.cloudflare_account_id)
+        return [minter_check(settings, lambda: policy.rules, standing, clock)]
+    if settings.cloudflare_minting_token is None:
+        return [rotation_check(settings, lambda: policy.rules)]
     client = minting_client(
         settings,
         installation=_NO_INSTALLATION,
@@ -163,7 +167,9 @@ def _list_rotation_checks(
         metrics=Metrics(),
     )
     stack.push_async_callback(client.aclose)
-    access = MintingAccess(client, settings.rotate_scope, clock, blocks=not settings.role.delivers)
+    access = MintingAccess(
+        client, settings.rotate_scope, clock, quota=settings.rotate_quota, blocks=not settings.role.delivers
+    )
     return [rotation_check(settings, lambda: policy.rules, access.examine)]
 
 

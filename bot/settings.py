@@ -99,6 +99,7 @@ _NEEDED: Final = frozenset({"SLACK_BOT_TOKEN", "CLOUDFLARE_ACCOUNT_ID", MINTING_
 """Every role needs two of them: where all are missing, a whole file is."""
 
 
+_PUBLIC_KEY: Final = "R2_CREDENTIAL_SEALING_PUBLIC_KEY"
 _BOT_TOKEN: Final = secret_like(rf"xoxb-{PRINTABLE}", "is the bot token of the Slack app and starts with xoxb-")
 
 
@@ -244,7 +245,7 @@ class Settings(DatabaseSettings):
         Secret | None,
         secret_like(r"(?s).*-----BEGIN PUBLIC KEY-----.*", "is a public key in PEM, as `keygen PATH` prints it"),
         BeforeValidator(unescape_pem),
-    ] = Field(None, alias="R2_CREDENTIAL_SEALING_PUBLIC_KEY")
+    ] = Field(None, alias=_PUBLIC_KEY)
     ttl: Annotated[timedelta, BeforeValidator(parse_duration)] = Field(timedelta(hours=1), alias="R2_CREDENTIAL_TTL")
     history: Annotated[timedelta, BeforeValidator(parse_history)] = Field(
         timedelta(days=365), alias="R2_CREDENTIAL_HISTORY"
@@ -408,7 +409,8 @@ def _names() -> frozenset[str]:
 
 
 def _secret_files(variables: Mapping[str, str], role: Role) -> dict[str, Path]:
-    names = [f"{each}{FILE_SUFFIX}" for each in _secret_names() if each not in _OTHERS[role]]
+    secret = (each for each in _secret_names() if each not in _OTHERS[role] and each != _PUBLIC_KEY)
+    names = [f"{each}{FILE_SUFFIX}" for each in secret]
     return {name: Path(variables[name]) for name in names if name in variables}
 
 

@@ -16,7 +16,7 @@ from bot.model.finding import Finding, Mark, Part
 from bot.operations.check_report import CheckReport
 from bot.operations.conditions import has_failed
 from bot.sandbox.cloudflare import FakeCloudflare
-from bot.sandbox.process import bot_environment
+from bot.sandbox.process import bot_environment, find_free_port
 from bot.sandbox.slack import FakeSlack
 from bot.sandbox.tokens import Behaviour
 from bot.settings import LoadedSettings, SlackSettings, load_settings
@@ -142,7 +142,7 @@ MINTS: dict[str, tuple[bool, bool, list[str]]] = {
     "nothing of it is set": (False, False, ["rotation_off"]),
     "a token, and no rule": (True, False, ["rotation_not_granted"]),
     "a rule, and no token": (False, True, ["minting_token_missing"]),
-    "both": (True, True, ["rotation_on", "minting_token_active", "minting_rights_enough"]),
+    "both": (True, True, ["rotation_on", "minting_token_active", "minting_rights_enough", "room_for_tokens"]),
 }
 
 
@@ -164,6 +164,17 @@ async def test_rotation_is_examined_and_no_token_is_made(
     minting = f"Bearer {cloudflare.minting_token}"
     asked = [request for request in cloudflare.requests if request.headers["authorization"] == minting]
     assert bool(asked) is (events[0] == "rotation_on")
+
+
+async def test_with_postgresql_it_is_asked_whether_a_minter_is_there(examine: Examine, policy: Path) -> None:
+    """A process without the token says that of no other one, and nothing of any without the database."""
+    write(policy, OF_GROUP + 'verbs = ["store", "rotate"]\n')
+    away = f"postgresql://bot@127.0.0.1:{find_free_port()}/bot"
+    changes = {**NO_LISTS, "R2_CREDENTIAL_POLICY": str(policy), "R2_CREDENTIAL_DATABASE_URL": away}
+
+    found = await examine(changes)
+
+    assert [each.event for each in found[Part.ROTATION]] == ["minter_not_asked"]
 
 
 async def test_a_policy_is_examined(examine: Examine, policy: Path) -> None:

@@ -16,36 +16,44 @@ from bot.cloudflare.minter import MintingClient
 from bot.cloudflare.minting_errors import MINTING_RIGHT, MINTING_TOKEN
 from bot.model.errors import DatabaseTrouble, Transient
 from bot.model.finding import Finding, Mark, Part
+from bot.model.minted import HEADROOM
 from bot.model.token_name import Scope
 
 LOOK_AT_RIGHTS_EVERY: Final = timedelta(hours=1)
-"""The list of permissions is long, and changes with the rights of the token alone."""
+"""The list of permissions is long, and changes with the token's rights alone; the number of tokens changes slowly."""
 
 _OTHER_SCOPE: Final = (
     f"give CLOUDFLARE_MINTING_TOKEN the permission {MINTING_RIGHT} for this account, or try the other "
     "R2_CREDENTIAL_ROTATE_SCOPE"
 )
+_QUOTA: Final = "R2_CREDENTIAL_ROTATE_QUOTA"
+_MAKE_ROOM: Final = "delete API tokens of the account that nobody uses, or have Cloudflare raise the quota and set it"
 _REPLACE: Final = f"create another one with the permission {MINTING_RIGHT}, and set CLOUDFLARE_MINTING_TOKEN to it"
 
 
 class MintingAccess:
-    """Remembers what it found of the token's rights. `blocks`: whether the process has no other work."""
+    """Remembers what it found of the token's rights, and of the room for another token.
 
-    def __init__(
+    `quota`: so many the account may have. `blocks`: whether the process has no other work.
+    """
+
+    def __init__(  # noqa: PLR0913 - settings, by name
         self,
         cloudflare: MintingClient,
         scope: Scope,
         clock: Callable[[], datetime],
         *,
+        quota: int,
         blocks: bool,
         timer: Callable[[], float] = time.monotonic,
     ) -> None:
         self._cloudflare = cloudflare
         self._scope = scope
         self._clock = clock
+        self._quota = quota
         self._blocks = blocks
         self._timer = timer
-        self._rights: Finding | None = None
+        self._remembered: list[Finding] = []
         self._looked_at = float("-inf")
 
     async def examine(self) -> Sequence[Finding]:
@@ -66,18 +74,19 @@ class MintingAccess:
             return [_not_checked("the minting token has used up its requests")]
         try:
             verified = await self._cloudflare.verify_own(turn)
-            return [_describe_token(verified, self._clock()), await self._find_rights(turn)]
+            return [_describe_token(verified, self._clock()), *await self._look(turn)]
         finally:
             turn.give_back()
 
-    async def _find_rights(self, turn: Turn) -> Finding:
-        """Return what is found of the rights, asked again when it is old or was bad."""
+    async def _look(self, turn: Turn) -> Sequence[Finding]:
+        """Return what is found of the rights and the room, asked again when it is old or was bad."""
         is_old = self._timer() - self._looked_at >= LOOK_AT_RIGHTS_EVERY.total_seconds()
-        if self._rights is None or is_old or self._rights.mark is not Mark.OK:
+        if is_old or any(found.mark is not Mark.OK for found in self._remembered):
             refused = (await self._cloudflare.permission_groups(turn)).refused(self._scope)
-            self._rights = self._describe_rights([group.name for group in refused])
+            rights = self._describe_rights([group.name for group in refused])
+            self._remembered = [rights, _describe_room(await self._cloudflare.count_all(turn), self._quota)]
             self._looked_at = self._timer()
-        return self._rights
+        return self._remembered
 
     def _describe_rights(self, refused: Sequence[str]) -> Finding:
         if not refused:
@@ -105,6 +114,22 @@ class MintingAccess:
             blocks=self._blocks,
             known={name: value for name, value in known.items() if value is not None},
         )
+
+
+def _describe_room(there: int, quota: int) -> Finding:
+    """Describe whether one more fits; what the bot has is still taken back, so nothing blocks."""
+    text = f"{there} of {quota} API tokens of the account are there, and the last {HEADROOM} are left to others"
+    if there < quota - HEADROOM:
+        return Finding(part=Part.ROTATION, event="room_for_tokens", text=text)
+    return Finding(
+        part=Part.ROTATION,
+        event="no_room_for_tokens",
+        text=f"no token can be made: {text}",
+        mark=Mark.FAILED,
+        setting=_QUOTA,
+        fix=_MAKE_ROOM,
+        known={"tokens": there, "quota": quota},
+    )
 
 
 def _describe_token(verified: TokenVerification, now: datetime) -> Finding:

@@ -116,12 +116,15 @@ class PermissionNotGrantable(MintingError):
 
 
 class TokenQuotaReached(MintingError):
-    """The account may have no more API tokens."""
+    """The account may have no more API tokens, but for ten that are left to others."""
 
     code = "token_quota_reached"
-    cause = "The Cloudflare account already has as many API tokens as it may have."
+    cause = "The Cloudflare account has no room for another API token."
     setting = "R2_CREDENTIAL_ROTATE_QUOTA"
-    operator_fix = "delete account API tokens that nobody uses, or have Cloudflare raise the quota and set it"
+    operator_fix = (
+        "delete account API tokens that nobody uses, or have Cloudflare raise the quota and set it; the bot leaves the "
+        "last 10 to others; *Only look* has the sum"
+    )
 
 
 class MintingRefused(MintingError):

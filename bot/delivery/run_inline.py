@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -10,12 +11,15 @@ import structlog
 from bot.delivery.guarded import Deliverer, deliver_guarded
 from bot.model.background import Background
 from bot.model.catalog import BucketKey
+from bot.model.errors import DatabaseTrouble
 
 STOP_PATIENCE: Final = timedelta(seconds=4)
 """How long a stop waits for deliveries that are in the middle of a call; after that they continue at the next start."""
 
 _LONGEST_SLEEP: Final = timedelta(seconds=60)
 """The next step is recomputed at least this often, however far off it seems: the wall clock may be corrected."""
+
+LOOK_EVERY: Final = timedelta(seconds=60)
 
 _log = structlog.get_logger()
 
@@ -39,8 +43,16 @@ class InlineDispatcher:
     async def start(self) -> None:
         """Resume the unfinished deliveries."""
         for key in await self._find_unfinished():
-            _log.info("delivery_resumed", bucket=key.bucket)
-            self.dispatch(key)
+            if key not in self._workers:
+                _log.info("delivery_resumed", bucket=key.bucket)
+                self.dispatch(key)
+
+    async def look_forever(self) -> None:
+        """Resume now and then what nobody delivers: what was left alone while rotation was off may be on again."""
+        while True:
+            await asyncio.sleep(LOOK_EVERY.total_seconds())
+            with suppress(DatabaseTrouble):  # reported by whatever watches the database
+                await self.start()
 
     def dispatch(self, key: BucketKey) -> None:
         """Start or wake the delivery of a bucket; returns at once."""

@@ -14,6 +14,10 @@ from bot.settings import Settings
 
 _POLICY: Final = "R2_CREDENTIAL_POLICY"
 _GRANT: Final = 'add "rotate" to the verbs of a rule'
+_WRITE_POLICY: Final = (
+    'set it to a file of rules, one with "rotate" among its verbs, in the place of R2_CREDENTIAL_ALLOWED_..., which '
+    "grant no rotation"
+)
 
 _OFF: Final = Finding(part=Part.ROTATION, event="rotation_off", text="rotation is off: no rule grants the verb rotate")
 
@@ -68,7 +72,7 @@ def minter_check(
         try:
             return [find_in_standing(await standing(), clock())]
         except DatabaseTrouble:
-            return [_doubt("minter_not_asked", "not known: no database")]
+            return [_doubt("minter_not_asked", "whether a minter is at work is not known: no database answers")]
 
     return Check(part=Part.ROTATION, examine=examine)
 
@@ -80,7 +84,8 @@ def find_in_switch(settings: Settings, rules: Sequence[Rule]) -> list[Finding]:
         how = "by a press" if settings.rotate_every is None else "by a press and by the schedule"
         return [Finding(part=Part.ROTATION, event="rotation_on", text=f"rotation is on, {how}")]
     if has_token:
-        text, fix = "rotation is off because no rule grants the verb rotate", f"{_GRANT}, or unset {MINTING_TOKEN}"
+        grant = _GRANT if settings.policy else _WRITE_POLICY
+        text, fix = "rotation is off because no rule grants the verb rotate", f"{grant}, or unset {MINTING_TOKEN}"
         off = _doubt("rotation_not_granted", text, _POLICY, fix, is_failed=settings.role is Role.MINTER)
     elif is_granted:
         text = f"rotation is off because {MINTING_TOKEN} is not set, although a rule grants the verb rotate"

@@ -80,7 +80,13 @@ def show_rotation(base: Base, tokens: MintedTokens) -> None:
 
 def _watch(base: Base, cloudflare: MintingClient) -> Check:
     settings = base.settings
-    access = MintingAccess(cloudflare, settings.rotate_scope, base.store.clock, blocks=not settings.role.delivers)
+    access = MintingAccess(
+        cloudflare,
+        settings.rotate_scope,
+        base.store.clock,
+        quota=settings.rotate_quota,
+        blocks=not settings.role.delivers,
+    )
     return rotation_check(settings, lambda: base.policy.rules, access.examine)
 
 

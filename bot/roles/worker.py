@@ -85,10 +85,11 @@ async def start_worker(
         _send_audit(base, base.settings.audit_webhook)
     if base.settings.postgres_url is not None:
         return _run_jobs(base, base.settings.postgres_url.reveal(), tokens, delivery, keeper, keep)
-    dispatcher = InlineDispatcher(delivery, partial(_find_unfinished, store, tokens), store.clock)
+    dispatcher = InlineDispatcher(delivery, partial(_find_unfinished, base, tokens), store.clock)
     store.submissions.wake_by(dispatcher.dispatch)
     stack.push_async_callback(dispatcher.stop)
     await dispatcher.start()
+    base.keep_running(dispatcher.look_forever())
     base.keep_running(keeper.run())
     base.keep_running(keep_house_forever(keep))
     return keeper
@@ -138,14 +139,16 @@ def _rotates(base: Base) -> bool:
     return grants(base.policy.rules, Verb.ROTATE)
 
 
-async def _find_unfinished(store: Store, tokens: MintedTokens) -> list[BucketKey]:
-    """Return the buckets with submissions that are not reported, or with slots to be tested."""
-    return sorted({*await store.submissions.unreported_keys(), *await tokens.to_test()})
+async def _find_unfinished(base: Base, tokens: MintedTokens) -> list[BucketKey]:
+    """Return the buckets with submissions that are not reported or, where rotation is on, with slots to be tested."""
+    to_test = await tokens.to_test() if _rotates(base) else ()
+    return sorted({*await base.store.submissions.unreported_keys(), *to_test})
 
 
-async def _find_overdue(store: Store, tokens: MintedTokens, due_before: datetime) -> list[BucketKey]:
+async def _find_overdue(base: Base, tokens: MintedTokens, due_before: datetime) -> list[BucketKey]:
     """Return those that had something due before that time."""
-    return sorted({*await store.submissions.overdue_keys(due_before), *await tokens.to_test(due_before)})
+    to_test = await tokens.to_test(due_before) if _rotates(base) else ()
+    return sorted({*await base.store.submissions.overdue_keys(due_before), *to_test})
 
 
 def _run_jobs(  # noqa: PLR0913, PLR0917 - what `start_worker` has built
@@ -158,7 +161,7 @@ def _run_jobs(  # noqa: PLR0913, PLR0917 - what `start_worker` has built
     runner = JobRunner(
         url=url,
         jobs=store.jobs,
-        find_overdue=partial(_find_overdue, store, tokens),
+        find_overdue=partial(_find_overdue, base, tokens),
         delivery=delivery,
         refresh_catalogs=lambda tests: keeper.refresh_unless_fresh(tests=tests),
         keep_house=keep,

@@ -10,16 +10,18 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from sqlalchemy import Connection, StaticPool, create_engine, inspect, text
 from sqlalchemy.exc import DBAPIError
 
-from bot.model.errors import DatabaseTrouble, StartRefused
+from bot.model.errors import DatabaseTrouble, DatabaseUnavailable, StartRefused
+from bot.model.minted import Standing
 from bot.settings import DatabaseSettings
 from bot.storage.audit import AuditChain
 from bot.storage.audit_reading import Reads
 from bot.storage.chain_start import read_authenticity, require_same_key
 from bot.storage.database import Database, DatabaseBusy, DatabaseCorrupt, SchemaTooNew
+from bot.storage.installations import read_standing
 from bot.storage.migrations import has_tables, is_up_to_date
 from bot.storage.places import NO_DATABASE, NoRecordsYet, require_access, require_file
 from bot.storage.records import postgres_of
-from bot.storage.schema import AUDIT
+from bot.storage.schema import AUDIT, INSTALLATIONS
 from bot.storage.sqlite import SqliteDatabase
 from bot.storage.sqlite_faults import find_fault
 from bot.storage.trouble import DATABASE_SETTING
@@ -57,6 +59,22 @@ async def open_to_read(settings: DatabaseSettings) -> AsyncIterator[Reads]:
     async with opener(settings) as database:
         await _require_audit(database, settings)
         yield database
+
+
+async def find_standing(settings: DatabaseSettings, account_id: str) -> Standing | None:
+    """Return what a minter last noted, or None if there was never one. Raises DatabaseUnavailable."""
+
+    def read(connection: Connection) -> Standing | None:
+        is_there = inspect(connection).has_table(INSTALLATIONS.name)  # an earlier version has none
+        return read_standing(connection, account_id) if is_there else None
+
+    try:
+        async with open_to_read(settings) as database:
+            return await database.run(read)
+    except NoRecordsYet:
+        return None
+    except StartRefused:  # the finding about the database says why
+        raise DatabaseUnavailable from None
 
 
 async def _require_ours(database: Database, settings: DatabaseSettings) -> None:

@@ -37,17 +37,7 @@ class Installations:
 
     async def standing(self) -> Standing | None:
         """Return what a minter last found, or None if there was never one."""
-        query = select(INSTALLATIONS).where(_ROW.account_id == self._account_id)
-        row = await self._database.run(lambda connection: connection.execute(query).one_or_none())
-        if row is None or row.seen_at is None:
-            return None
-        return Standing(
-            seen_at=row.seen_at,
-            checked_at=row.checked_at,
-            tokens=row.tokens,
-            has_groups=row.has_groups,
-            trouble=row.trouble,
-        )
+        return await self._database.run(lambda connection: read_standing(connection, self._account_id))
 
     async def note_seen(self, trouble: str | None = None, *, has_groups: bool | None = None) -> None:
         """Note that a minter is there, and what keeps it from minting, if anything does."""
@@ -80,3 +70,17 @@ class Installations:
 def sign_mark(authenticity: Authenticity, account_id: str, mark: str) -> str:
     """Return the signature of an account's mark."""
     return authenticity.sign(_KIND, {"account_id": account_id, "mark": mark})
+
+
+def read_standing(connection: Connection, account_id: str) -> Standing | None:
+    """Return what a minter last found, or None if there was never one."""
+    row = connection.execute(select(INSTALLATIONS).where(_ROW.account_id == account_id)).one_or_none()
+    if row is None or row.seen_at is None:
+        return None
+    return Standing(
+        seen_at=row.seen_at,
+        checked_at=row.checked_at,
+        tokens=row.tokens,
+        has_groups=row.has_groups,
+        trouble=row.trouble,
+    )

@@ -68,7 +68,10 @@ def _leave(connection: Connection, chain: AuditChain, token: MintedToken, submis
 def _retire_older(
     connection: Connection, chain: AuditChain, newer: Row[Any], retires_at: datetime, at: datetime
 ) -> None:
-    """Retire every token of the bucket that the slot held, or may have held, before the one that is proven now."""
+    """Retire every token of the bucket that the slot held, or may have held, before the one that is proven now.
+
+    One that is proven now by a paste is kept: a person can give it another value at Cloudflare. The schedule leaves it.
+    """
     older = select_left().where(
         MINTED_TOKENS.c.account_id == newer.account_id,
         MINTED_TOKENS.c.bucket == newer.bucket,
@@ -77,7 +80,8 @@ def _retire_older(
         ~_is_of_a_later_one(newer),
     )
     for token in read_tokens(connection, chain, older.with_for_update(), LeftToOthers()):
-        change_token(connection, chain, token, replace(token, state=MintedState.RETIRED, due_at=retires_at), at)
+        state = MintedState.KEPT if token.token_id == newer.token_id else MintedState.RETIRED
+        change_token(connection, chain, token, replace(token, state=state, due_at=retires_at), at)
 
 
 def _is_of_a_later_one(newer: Row[Any]) -> ColumnElement[bool]:

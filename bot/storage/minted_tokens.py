@@ -17,6 +17,7 @@ from bot.model.catalog import BucketKey
 from bot.model.errors import LeaseLost, RecordDamaged
 from bot.model.minted import (
     OVER,
+    PROBE_AFTER,
     TAKEN_BACK,
     MintedState,
     MintedToken,
@@ -286,6 +287,13 @@ class MintedTokens:
             self._set_aside.report(damage)
             return None
         return pending
+
+
+async def waits_for_a_test(database: Database, now: datetime) -> bool:
+    """Return whether a token was disabled so lately that a slot must not be tested yet; raises DatabaseTrouble."""
+    is_new = _ROW.disabled_at > now - PROBE_AFTER, _ROW.disabled_at <= now
+    query = select(_ROW.name).where(IS_LEFT, _ROW.state == MintedState.DISABLED.value, *is_new).limit(1)
+    return await database.run(lambda connection: connection.scalar(query)) is not None
 
 
 _newest: Final = (

@@ -363,8 +363,22 @@ async def test_a_list_that_shifts_shows_no_token_twice(make: Make) -> None:
     assert len(await make(answer).list_bots()) == 60
 
 
-async def test_a_list_ends(make: Make) -> None:
-    """Although a server that ignores the page would always have another one."""
+async def test_a_page_may_have_fewer_than_were_asked_for(make: Make) -> None:
+    """What is on the next one would count as gone."""
+    entries = [
+        {"id": f"{number:032x}", "name": str(TokenName.new(MARK, "lake")), "status": "active"} for number in range(60)
+    ]
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        start = 20 * (int(request.url.params["page"]) - 1)
+        info = {"total_count": len(entries)}
+        return _ok(entries[start : start + 20], result_info=info)
+
+    assert len(await make(answer).list_bots()) == 60
+
+
+async def test_a_list_that_does_not_end_is_no_list(make: Make) -> None:
+    """A server that ignores the page always has another one, and what it does not show would count as gone."""
     calls = []
     entry = {"id": ID, "name": str(NAME), "status": "active"}
 
@@ -372,7 +386,8 @@ async def test_a_list_ends(make: Make) -> None:
         calls.append(request)
         return _ok([entry] * 50)
 
-    assert len(await make(answer).list_bots()) == 1
+    with pytest.raises(AnswerNotUnderstood):
+        await make(answer).list_bots()
     assert len(calls) == 200
 
 

@@ -25,7 +25,7 @@ from bot.sandbox.standing import MintingState
 from tests.clock import Clock
 from tests.make import NOW
 
-FINE = ["minting_token_active", "minting_rights_enough"]
+FINE = ["minting_token_active", "minting_rights_enough", "room_for_tokens"]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -36,6 +36,7 @@ class Scene:
     base_url: str = ""
     scope: Scope = Scope.BUCKET
     blocks: bool = False
+    quota: int = 500
     pace: Pace | None = None
     timer: Clock = field(default_factory=Clock)
     client: MintingClient | None = None
@@ -56,7 +57,14 @@ class Scene:
             pace=self.pace,
         )
         clock = Clock()
-        return MintingAccess(self.client, self.scope, clock, blocks=self.blocks, timer=lambda: self.timer().timestamp())
+        return MintingAccess(
+            self.client,
+            self.scope,
+            clock,
+            quota=self.quota,
+            blocks=self.blocks,
+            timer=lambda: self.timer().timestamp(),
+        )
 
     def asked(self) -> list[str]:
         """Return the last part of each path that was asked for since the last call."""
@@ -88,13 +96,13 @@ async def test_a_token_that_can_mint_is_fine_and_makes_nothing(scene: Scene) -> 
     assert events(found) == FINE
     assert {each.part for each in found} == {Part.ROTATION}
     assert {each.mark for each in found} == {Mark.OK}
-    assert scene.asked() == ["verify", "permission_groups"]
+    assert scene.asked() == ["verify", "permission_groups", "tokens"]
     scene.timer.advance(LOOK_AT_RIGHTS_EVERY - timedelta(seconds=1))
     assert events(await scene.examine()) == FINE
     assert scene.asked() == ["verify"]
     scene.timer.advance(timedelta(seconds=1))
     assert events(await scene.examine()) == FINE
-    assert scene.asked() == ["verify", "permission_groups"]
+    assert scene.asked() == ["verify", "permission_groups", "tokens"]
     assert scene.cloudflare.tokens.tokens == {}
 
 
@@ -154,12 +162,27 @@ async def test_a_permission_that_cannot_be_granted_is_named(
     scene.scope, refused = scope, getattr(scene.cloudflare.tokens, way)
     refused.add(group.id)  # type: ignore[attr-defined]  # a PermissionGroup
 
-    active, rights = await scene.examine()
+    active, rights, _ = await scene.examine()
 
     assert active.event == "minting_token_active"
     assert rights.event == ("minting_rights_enough" if is_enough else "minting_rights_missing")
     assert (group.name in rights.text) is not is_enough  # type: ignore[attr-defined]  # a PermissionGroup
     refused.clear()
+    assert events(await scene.examine()) == FINE
+
+
+@pytest.mark.parametrize(("there", "fits"), [(489, True), (490, False), (500, False)])
+async def test_an_account_without_room_is_a_failure(scene: Scene, there: int, *, fits: bool) -> None:
+    """With the sum; the process stays ready, since it still takes tokens back. It is looked at again at once."""
+    scene.cloudflare.tokens.others, scene.blocks = there, True
+
+    *_, room = await scene.examine()
+
+    assert room.event == ("room_for_tokens" if fits else "no_room_for_tokens")
+    assert f"{there} of 500 API tokens of the account are there, and the last 10 are left to others" in room.text
+    assert (room.mark is Mark.OK, room.setting) == (fits, "" if fits else "R2_CREDENTIAL_ROTATE_QUOTA")
+    assert not room.blocks
+    scene.cloudflare.tokens.others = 0
     assert events(await scene.examine()) == FINE
 
 

@@ -13,13 +13,14 @@ import pytest
 import pytest_asyncio
 from structlog.testing import capture_logs
 
-from bot.delivery.run_inline import STOP_PATIENCE, InlineDispatcher
+from bot.delivery.run_inline import LOOK_EVERY, STOP_PATIENCE, InlineDispatcher
 from bot.model.catalog import BucketKey
 from bot.model.errors import DatabaseUnavailable
 from bot.model.submission import NewSubmission, Opening, Sealed, SealedToken, TokenKind
 from bot.storage.lock import AlreadyRunning, ProcessLock
 from bot.storage.submissions import Submissions
 from tests.scripted import ScriptedDelivery
+from tests.virtual_time import run_in_virtual_time
 
 START = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 LAKE = BucketKey(account_id="made-up", bucket="lake")
@@ -133,6 +134,32 @@ async def test_start_resumes_unfinished_buckets(
     await dispatcher.start()
     assert {await delivery.next_start(), await delivery.next_start()} == {LAKE, POND}
     await _settle()
+    assert delivery.started.empty()
+
+
+def test_what_nobody_delivers_is_found_again(delivery: ScriptedDelivery) -> None:
+    """A slot that was not tested while rotation was off: once a minute, through an outage, and not what is waiting."""
+    answers: list[list[BucketKey] | Exception] = [DatabaseUnavailable(), [LAKE], [LAKE, POND]]
+
+    async def find() -> list[BucketKey]:
+        answer = answers.pop(0) if answers else []
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    async def run() -> None:
+        clock, started = Clock(), asyncio.get_running_loop().time()
+        dispatcher = InlineDispatcher(delivery, find, clock)
+        delivery.act = _wait_for(asyncio.Event())
+        looking = asyncio.create_task(dispatcher.look_forever())
+        assert await delivery.started.get() == LAKE
+        assert asyncio.get_running_loop().time() - started == 2 * LOOK_EVERY.total_seconds()
+        assert await delivery.started.get() == POND
+        looking.cancel()
+        for worker in dispatcher._workers.values():
+            worker.task.cancel()
+
+    run_in_virtual_time(run())
     assert delivery.started.empty()
 
 

@@ -226,6 +226,7 @@ async def test_it_is_checked_without_slack(mistaken: tuple[Minting, ProcessMemor
         "rotation_on",
         "minting_token_active",
         "minting_rights_enough",
+        "room_for_tokens",
     ]
     assert [each["known"]["client"] for each in found if each["part"] == "network"] == ["Cloudflare's API"]
     assert scene.slack.calls == []

@@ -7,7 +7,7 @@ import pytest
 
 from bot.model.role import Role
 from bot.operations.exposed_files import find_exposed
-from bot.sealing.hpke import generate_private_key
+from bot.sealing.hpke import generate_private_key, load_private_keys, public_pem
 from bot.settings import load_settings
 from tests.privileges import give_to_a_stranger
 
@@ -71,6 +71,20 @@ def test_docker_secrets_are_not_named(write: Write, tmp_path: Path) -> None:
     """All users of the container can read them, but the bot is the only one."""
     write(0o444)
     assert exposed(handed_out=tmp_path) == []
+
+
+def test_the_public_half_of_a_key_is_not_named(write: Write, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Everybody may read it: nothing is to be replaced."""
+    write(0o600)
+    public = tmp_path / "sealing.pub"
+    public.write_text(public_pem(load_private_keys(generate_private_key())[0]))
+    public.chmod(0o644)
+    for name in ("CLOUDFLARE_API_TOKEN_FILE", "R2_CREDENTIAL_SEALING_KEY_FILE"):
+        monkeypatch.delenv(name)
+    monkeypatch.delenv("R2_CREDENTIAL_DATABASE_URL_FILE")
+    monkeypatch.setenv("R2_CREDENTIAL_DATABASE_URL", "postgresql://bot@127.0.0.1/bot")
+    monkeypatch.setenv("R2_CREDENTIAL_SEALING_PUBLIC_KEY_FILE", str(public))
+    assert exposed(Role.GATEWAY) == []
 
 
 def test_the_env_file_is_named(write: Write) -> None:

@@ -71,6 +71,15 @@ async def test_it_takes_a_verb_and_a_token(
     assert all(each.setting and each.fix for each in doubts)
 
 
+async def test_lists_are_no_place_for_the_verb(load: Load) -> None:
+    """Where there is no file of rules, the fix says to write one: a rule to add the verb to would not be found."""
+    [found] = await look(load(GOOD | MINTING).settings, USUAL)
+
+    assert (found.event, found.setting) == ("rotation_not_granted", "R2_CREDENTIAL_POLICY")
+    assert "set it to a file of rules" in found.fix
+    assert "to the verbs of a rule" not in found.fix
+
+
 async def test_a_minter_without_a_rule_does_not_start(load: Load) -> None:
     """Its token is an administrator's: it must not lie in a process that has no use for it."""
     minter = load(MINTER, Role.MINTER).settings

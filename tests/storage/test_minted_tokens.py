@@ -184,6 +184,14 @@ async def test_a_bucket_is_busy_while_a_token_that_was_sent_is_taken_back(tables
     assert await tokens.busy_until(LAKE) == NOW + HOUR + PROBE_AFTER
 
 
+async def test_a_token_that_cannot_be_taken_back_keeps_nobody_waiting(tables: Database, clock: Clock) -> None:
+    """Cloudflare refuses to disable it: that may never end."""
+    tokens = tokens_of(tables, clock)
+    refused = make_minted_token(state=MintedState.DISABLING, due_at=NOW + HOUR, trouble="revocation_refused")
+    await record(tables, refused)
+    assert await tokens.busy_until(LAKE) is None
+
+
 async def test_a_value_is_given_only_to_the_submission_as_it_was_read(tables: Database, clock: Clock) -> None:
     """It was changed by somebody else meanwhile: it gets nothing, and the token is taken back."""
     tokens = tokens_of(tables, clock)

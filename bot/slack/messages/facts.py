@@ -26,17 +26,19 @@ _TOKEN_WORDS: Final = {
 
 
 def token_facts(
-    findings: Findings | None, token_kind: TokenKind, last_four: str, now: datetime
+    findings: Findings | None, token_kind: TokenKind, last_four: str, now: datetime, *, is_in_vain: bool = False
 ) -> list[tuple[str, str]]:
     """Return the token's kind and last four characters and, where Cloudflare says them, its id and expiry.
 
-    Without last characters it is one that the bot makes: nothing is said of it before it is there.
+    Without last characters it is one that the bot makes: nothing is said of it before it is there. `is_in_vain`: it is
+    used nowhere, so the bot takes it back.
     """
     token = findings.token if findings else None
     if token is None and not last_four:
         return []
     kind = _TOKEN_WORDS.get(token.owner if token else token_kind, "token")
-    facts = [("Token", f"{kind} ending in `{escape(last_four)}`" if last_four else f"{kind}, made by the bot")]
+    made = "made by the bot, which deletes it" if is_in_vain else "made by the bot"
+    facts = [("Token", f"{kind} ending in `{escape(last_four)}`" if last_four else f"{kind}, {made}")]
     if token is None:
         return facts
     return [*facts, ("Token ID", f"`{escape(token.id)}`"), ("Expires", expiry(token.expires_at, now))]

@@ -205,7 +205,13 @@ def _checks(result: RedactedResult) -> Iterable[str]:
 def _facts(result: RedactedResult) -> list[tuple[str, str]]:
     facts = [("Bucket", f"`{escape(result.bucket)}`"), ("By", result.requester)]
     if result.task is not Task.ENABLE:
-        facts += token_facts(result.findings, result.token_kind, result.last_four, result.ended_at)
+        facts += token_facts(
+            result.findings,
+            result.token_kind,
+            result.last_four,
+            result.ended_at,
+            is_in_vain=result.ending not in (State.STORED, State.UNCERTAIN),
+        )
     if result.ending is State.STORED:
         facts.append(("Credential before, and now", _before_and_after(result)))
     if result.ending is State.CHECKED and result.findings:
