@@ -16,7 +16,7 @@ from bot.operations.rotation_switch import require_grant
 from bot.operations.stop_budget import LAST_RESORT, Stage, StopBudget
 from bot.operations.stop_signals import StopSignals
 from bot.roles.base import Base, Way, answer_probes, be_ready, keep_watch, open_base
-from bot.roles.fleet import fleet_parts_of, fleets_of
+from bot.roles.fleet import fleets_of
 from bot.roles.gateway import start_gateway
 from bot.roles.minter import minted_tokens_of, show_rotation, start_minter
 from bot.roles.slack_side import open_slack_side
@@ -134,5 +134,5 @@ async def _start(base: Base, settings: Settings, hang_up: asyncio.Event, stacks:
     await start_minter(base, tokens, stacks.deliveries)
     keep_watch(base, hang_up, stacks.deliveries)
     if role.takes_payloads:
-        return await start_gateway(base, side, catalogs, fleet_parts_of(base, fleets, tokens), stacks.answers)
+        return await start_gateway(base, side, catalogs, fleets, stacks.answers)
     return answer_probes(base, stacks.answers)

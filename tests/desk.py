@@ -46,7 +46,7 @@ from bot.slack.response_url import SlackPost
 from bot.slack.rotations import Rotations
 from bot.slack.stories.live_table import LiveTables
 from bot.slack.stories.no_catalog import OPEN_ANYWAY
-from bot.slack.stories.parts import FleetParts, Parts
+from bot.slack.stories.parts import Parts
 from bot.slack.stories.visibility import Visibility
 from bot.storage.approvals import Approvals
 from bot.storage.catalogs import Catalogs
@@ -89,7 +89,8 @@ class Desk:
     tokens: MintedTokens
     installations: Installations
     database_path: Path
-    fleet: FleetParts
+    fleets: Fleets
+    room: FleetRoom
     clock: "Clock"
     key_ring: KeyRing
     web: SlackWeb
@@ -123,7 +124,8 @@ class Desk:
             want_snapshot=lambda *, tests=False: self.looks.append("tested" if tests else "listed"),
             clock=self.clock,
             visibility=Visibility(self.catalogs, self.clock),
-            fleet=self.fleet,
+            fleets=self.fleets,
+            room=self.room,
             rotations=self.watch_rotations(gate),
         )
         self.tables = LiveTables(parts)
@@ -141,7 +143,7 @@ class Desk:
             installations=self.installations,
             catalogs=self.catalogs,
             lifetime=lambda _, now: now + timedelta(days=90),
-            terms=Terms(grace=timedelta(hours=1), quota=500),
+            terms=Terms(grace=DEFAULT_GRACE, quota=DEFAULT_QUOTA),
             clock=self.clock,
         )
 
@@ -218,12 +220,15 @@ async def open_desk(database: SqliteDatabase, path: Path, clock: "Clock") -> Asy
         client.proxy = None
         slack_web = SlackWeb(client, clock)
         submissions = Submissions(database, CHAIN)
+        tokens = MintedTokens(database, submissions, ACCOUNT, clock)
+        installations = Installations(database, AUTHENTICITY, ACCOUNT, clock)
         desk = Desk(
             slack=slack,
             submissions=submissions,
-            fleet=make_fleet_parts(database, submissions, clock),
-            tokens=MintedTokens(database, submissions, ACCOUNT, clock),
-            installations=Installations(database, AUTHENTICITY, ACCOUNT, clock),
+            fleets=Fleets(database, submissions, ACCOUNT, clock),
+            room=FleetRoom(tokens, installations, DEFAULT_QUOTA, clock),
+            tokens=tokens,
+            installations=installations,
             approvals=Approvals(database),
             catalogs=Catalogs(database, ACCOUNT),
             database_path=path,
@@ -249,19 +254,6 @@ async def open_desk(database: SqliteDatabase, path: Path, clock: "Clock") -> Asy
             yield desk
             if desk.tables is not None:
                 await desk.tables.stop()
-
-
-def make_fleet_parts(database: SqliteDatabase, submissions: Submissions, clock: "Clock") -> FleetParts:
-    """Return what is needed to rotate many buckets; no minter has counted anything."""
-    tokens = MintedTokens(database, submissions, ACCOUNT, clock)
-    installations = Installations(database, AUTHENTICITY, ACCOUNT, clock)
-    return FleetParts(
-        fleets=Fleets(database, submissions, ACCOUNT, clock),
-        tokens=tokens,
-        room=FleetRoom(tokens, installations, DEFAULT_QUOTA, clock),
-        quota=DEFAULT_QUOTA,
-        grace=DEFAULT_GRACE,
-    )
 
 
 _TIMEOUT = aiohttp.ClientTimeout(total=TIMEOUT.total_seconds())

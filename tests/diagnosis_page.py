@@ -301,7 +301,7 @@ _SECTIONS: tuple[tuple[str, str, tuple[type[BotError], ...]], ...] = (
         "Tokens that the bot creates",
         (
             "While a credential is rotated. Ends as *failed* or *refused*, and nothing was written; or stands in the "
-            "log and the metrics, where a token could not be taken back."
+            "log and the metrics, where a token could not be revoked."
         ),
         (MintingError, MintedTokenError, RotationError),
     ),

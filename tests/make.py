@@ -8,6 +8,7 @@ from sqlalchemy import Connection, select, update
 
 from bot.model.approval import Request
 from bot.model.catalog import BucketKey, Catalog, CatalogStatus, CredentialStatus, StoredCredential
+from bot.model.minted import MintedState, MintedToken
 from bot.model.submission import (
     Findings,
     NewSubmission,
@@ -20,6 +21,7 @@ from bot.model.submission import (
     TokenFacts,
     TokenKind,
 )
+from bot.model.token_name import TokenName
 from bot.sealing.authenticity import Authenticity
 from bot.storage.audit import AuditChain
 from bot.storage.authentic import sign_submission
@@ -104,6 +106,19 @@ _STORED = StoredCredential(
     reminded_at=None,
     broken_at=None,
 )
+_MINTED = MintedToken(
+    name="",
+    key=LAKE,
+    submission_id="V0EARLIER",
+    state=MintedState.RETIRED,
+    token_id="0e" * 16,
+    scope="bucket",
+    epoch=1,
+    intended_at=NOW - timedelta(days=30),
+    due_at=NOW,
+    changed_at=NOW,
+    was_sent=True,
+)
 
 
 def make_new_submission(**fields: Any) -> NewSubmission:  # noqa: ANN401 - its fields
@@ -145,6 +160,12 @@ def make_catalog(bucket: str = LAKE.bucket, **fields: Any) -> Catalog:  # noqa: 
 def make_stored_credential(bucket: str = LAKE.bucket, **fields: Any) -> StoredCredential:  # noqa: ANN401 - its fields
     """Return a credential stored ten days ago, with ninety days left."""
     return replace(_STORED, key=replace(LAKE, bucket=bucket), **fields)
+
+
+def make_minted_token(bucket: str = LAKE.bucket, number: int = 0, **fields: Any) -> MintedToken:  # noqa: ANN401 - its fields
+    """Return a token of the bot's own that was in the slot and is to be taken back now; `number` makes another name."""
+    name = TokenName(installation="0a1b2c3d", bucket=bucket, random=f"{number:010d}")
+    return replace(_MINTED, name=str(name), key=replace(LAKE, bucket=bucket), **fields)
 
 
 def _with_deadline(fields: dict[str, Any]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from bot.cloudflare.exchange import TOTAL_TIMEOUT, Exchange, Turn
 from bot.cloudflare.minting_answers import (
     ListedToken,
     Minted,
+    find_total,
     means_gone,
     parse_minted,
     parse_page,
@@ -133,10 +134,6 @@ class MintingClient:
         self._require_ours(name)
         found = [token async for token in self._list(str(name), turn) if token.name == name]
         return found[0] if found else None
-
-    async def list_own(self, turn: Turn | None = None) -> list[ListedToken]:
-        """Return the tokens that this installation created, expired ones too; see `list_bots`."""
-        return [token for token in await self.list_bots(turn) if token.name.is_ours(self.installation)]
 
     async def list_bots(self, turn: Turn | None = None) -> list[ListedToken]:
         """Return the tokens that installations of the bot created, expired ones too.
@@ -256,8 +253,12 @@ class MintingClient:
         await self._exchange.aclose()
 
     async def _list(self, name: str | None, turn: Turn | None) -> AsyncIterator[ListedToken]:
-        """Yield the bots' tokens among those whose names match, page by page, each once."""
-        seen = set[str]()
+        """Yield the bots' tokens among those whose names match, page by page, each once.
+
+        A page may have fewer tokens than were asked for. Raises AnswerNotUnderstood for a list that does not end: what
+        is missing in it would count as gone.
+        """
+        seen, read = set[str](), 0
         for page in range(1, _MOST_PAGES + 1):
             query = {"page": str(page), "per_page": str(_PER_PAGE), "include_expired": "true"}
             answered = await self._exchange.send(
@@ -268,8 +269,10 @@ class MintingClient:
                 if token.id not in seen:
                     seen.add(token.id)
                     yield token
-            if size < _PER_PAGE:
+            read += size
+            if size == 0 or (size < _PER_PAGE and read >= find_total(answered[0])):
                 return
+        raise not_understood(answered[0], is_write=False)
 
     async def _is_listed(self, name: str, turn: Turn | None) -> bool:
         """Return whether anything at all is listed under this name."""

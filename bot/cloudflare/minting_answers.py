@@ -127,7 +127,7 @@ def parse_token(answer: Answer, result: object, token_id: str, *, is_write: bool
 
 
 def parse_page(answer: Answer, result: object) -> tuple[list[ListedToken], int]:
-    """Read one page of the account's tokens: those with names of the bot's, and how many there are in all.
+    """Read one page of the account's tokens: those with names of the bot's, and how many it has.
 
     Raises AnswerNotUnderstood, also if a token with such a name cannot be read: nobody could take it back.
     """
@@ -141,11 +141,17 @@ def parse_page(answer: Answer, result: object) -> tuple[list[ListedToken], int]:
 
 def parse_total(answer: Answer) -> int:
     """Read how many tokens a list has in all. Raises AnswerNotUnderstood."""
-    info = answer.document.get("result_info") if isinstance(answer.document, dict) else None
-    total = info.get("total_count") if isinstance(info, dict) else None
-    if isinstance(total, bool) or not isinstance(total, int) or total < 0:
+    total = find_total(answer, default=-1)
+    if total < 0:
         raise not_understood(answer, is_write=False)
     return total
+
+
+def find_total(answer: Answer, default: int = 0) -> int:
+    """Return how many tokens a list has in all, or `default` where the answer does not say."""
+    info = answer.document.get("result_info") if isinstance(answer.document, dict) else None
+    total = info.get("total_count") if isinstance(info, dict) else None
+    return default if isinstance(total, bool) or not isinstance(total, int) else total
 
 
 def _parse_token(found: dict[str, object]) -> ListedToken | None:

@@ -123,7 +123,7 @@ class TokenQuotaReached(MintingError):
     setting = "R2_CREDENTIAL_ROTATE_QUOTA"
     operator_fix = (
         "delete account API tokens that nobody uses, or have Cloudflare raise the quota and set it; the bot leaves the "
-        "last 10 to others"
+        "last 10 to others; *Only look* has the sum"
     )
 
 
@@ -139,7 +139,7 @@ class RevocationRefused(MintingError):
     """A definite refusal, for an unknown reason, to disable, enable or delete a token that the bot created."""
 
     code = "revocation_refused"
-    cause = "Cloudflare refused to take back an earlier token of the bot's; it works until it expires."
+    cause = "Cloudflare refused to revoke an earlier token of the bot's; it works until it expires."
     operator_fix = "delete the token that the log names by hand, once no catalog uses it, or ask Cloudflare's support"
 
 

@@ -10,7 +10,7 @@ MOST_BUCKETS: Final = 1000
 
 MOST_OPEN: Final = 64
 """Rotations of a fleet that are under way at a time. Each takes a minute where Cloudflare is slow to know a new token,
-and the pace allows 39 a minute."""
+and the pace allows about forty a minute."""
 
 MOST_FAILED: Final = 5
 """So many buckets in a row that fail, each for a reason of its own, are taken for a reason that all have."""

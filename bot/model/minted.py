@@ -123,8 +123,12 @@ class MintedToken:
 
 
 def find_busy_until(tokens: Iterable[MintedToken]) -> datetime | None:
-    """Return until when an earlier token of a bucket is being taken back, or None: then the bucket can be rotated."""
-    return max((each.gone_at for each in tokens if each.state in TAKEN_BACK and each.was_sent), default=None)
+    """Return until when an earlier token of a bucket is being taken back, or None: then the bucket can be rotated.
+
+    One that Cloudflare does not let the bot take back now keeps nobody from rotating: that may never end.
+    """
+    on_the_way = (each for each in tokens if each.state in TAKEN_BACK and each.was_sent and each.trouble is None)
+    return max((each.gone_at for each in on_the_way), default=None)
 
 
 COLUMNS: Final = tuple(field.name for field in fields(MintedToken) if field.name != "key")

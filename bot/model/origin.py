@@ -1,10 +1,6 @@
 """Who asked for a submission: its id says it, and is signed with the rest of it. Pure."""
 
-import re
 from enum import StrEnum
-from typing import Final
-
-_FLEET: Final = re.compile(r"fleet\.([a-z0-9]+)\.[a-z0-9-]+")
 
 
 class Origin(StrEnum):
@@ -26,12 +22,6 @@ def origin_of(submission_id: str) -> Origin:
     """Return what led to it; an id of Slack's is a person's."""
     word, dot, _ = submission_id.partition(".")
     return next((each for each in Origin if dot and each == word), Origin.PERSON)
-
-
-def fleet_of(submission_id: str) -> str | None:
-    """Return the id of the fleet that a submission is part of, or None."""
-    found = _FLEET.fullmatch(submission_id)
-    return found[1] if found else None
 
 
 def id_of_scheduled(bucket: str, turn: int) -> str:

@@ -7,6 +7,8 @@ What depends on the bot's clock, and why a step is harmless while no submission 
   ahead comes from a wrong clock and is ignored (`FURTHEST_BACK`), as at the start.
 - Leases use epochs instead of times. A cached value with a time in the future counts as stale. The pace of requests
   uses another clock, which is never set.
+- How long a token of the bot's own was disabled before the slot is tested: a step waits until that was long enough.
+  A test that comes earlier can be of what Cloudflare knew before, and the token that the slot needs be deleted.
 - An open form may have to be opened again, or can be sent for longer; whether Slack gave up on it is decided by
   Slack's time (`bot.slack.inbound.lateness`).
 """

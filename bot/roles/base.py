@@ -30,6 +30,7 @@ from bot.settings import Settings
 from bot.storage.audit_watch import AuditWatch
 from bot.storage.chain_start import HEAD_FILE
 from bot.storage.checks import storage_checks
+from bot.storage.minted_tokens import waits_for_a_test
 from bot.storage.opening import Store, open_store, settle_at_the_start
 from bot.storage.start_clock import not_before_what_is_recorded
 
@@ -174,7 +175,8 @@ def pace_of(base: Base, *, of_minting: bool = False) -> SharedPace:
 
 def _clock_watch(store: Store, clock: SteadyClock) -> ClockWatch:
     async def is_idle() -> bool:
-        return not await store.submissions.unreported_keys()
+        is_open = await store.submissions.unreported_keys() or await waits_for_a_test(store.database, clock())
+        return not is_open
 
     return ClockWatch(clock, store.tell_time, partial(not_before_what_is_recorded, store.submissions), is_idle)
 

@@ -1,10 +1,9 @@
-"""What rotating many buckets at once needs: the engine in a worker, and the parts of its story in a gateway."""
+"""What rotating many buckets at once needs, in a worker, where its engine runs, and in a gateway."""
 
 from bot.roles.base import Base
 from bot.roles.minter import installations_of
 from bot.rotation.fleet import FleetEngine, FleetPoster
 from bot.rotation.fleet_room import FleetRoom
-from bot.slack.stories.parts import FleetParts
 from bot.storage.fleets import Fleets
 from bot.storage.minted_tokens import MintedTokens
 
@@ -15,18 +14,16 @@ def fleets_of(base: Base) -> Fleets:
     return Fleets(store.database, store.submissions, account_id, store.clock)
 
 
-def fleet_parts_of(base: Base, fleets: Fleets, tokens: MintedTokens) -> FleetParts:
-    """Return what the story needs."""
-    settings = base.settings
-    room = _room(base, tokens)
-    return FleetParts(fleets=fleets, tokens=tokens, room=room, quota=settings.rotate_quota, grace=settings.rotate_grace)
+def room_of(base: Base, tokens: MintedTokens) -> FleetRoom:
+    """Return what knows how many more tokens the account may have."""
+    return FleetRoom(tokens, installations_of(base), base.settings.rotate_quota, base.store.clock)
 
 
 def start_fleets(base: Base, fleets: Fleets, tokens: MintedTokens, poster: FleetPoster) -> None:
     """Work on what was begun, in one process at a time, until the bot stops."""
     engine = FleetEngine(
         fleets=fleets,
-        room=_room(base, tokens),
+        room=room_of(base, tokens),
         poster=poster,
         clock=base.store.clock,
         ttl=base.settings.ttl,
@@ -34,7 +31,3 @@ def start_fleets(base: Base, fleets: Fleets, tokens: MintedTokens, poster: Fleet
     )
     fleets.wake_by(engine.wake)
     base.keep_running(engine.run())
-
-
-def _room(base: Base, tokens: MintedTokens) -> FleetRoom:
-    return FleetRoom(tokens, installations_of(base), base.settings.rotate_quota, base.store.clock)

@@ -5,6 +5,7 @@ from contextlib import AsyncExitStack
 
 from bot.clients import slack_app_token, slack_signers
 from bot.roles.base import Base, Way
+from bot.roles.fleet import room_of
 from bot.roles.slack_side import SlackSide
 from bot.roles.worker import Refresher
 from bot.slack.checks.transport import http_check, socket_check
@@ -24,7 +25,7 @@ from bot.slack.stories.home import AppHome
 from bot.slack.stories.live_table import LiveTables
 from bot.slack.stories.masked_reason import MaskedReasons
 from bot.slack.stories.open_form import StoreForm
-from bot.slack.stories.parts import FleetParts, Parts
+from bot.slack.stories.parts import Parts
 from bot.slack.stories.rotate import RotateCredential
 from bot.slack.stories.search import BucketSearch
 from bot.slack.stories.status import Status
@@ -32,13 +33,12 @@ from bot.slack.stories.store import StoreCredential
 from bot.slack.stories.try_again import TryAgain
 from bot.slack.stories.visibility import Visibility
 from bot.storage.approvals import Approvals
+from bot.storage.fleets import Fleets
 
 
-async def start_gateway(
-    base: Base, side: SlackSide, catalogs: Refresher, fleet: FleetParts, stack: AsyncExitStack
-) -> Way:
+async def start_gateway(base: Base, side: SlackSide, catalogs: Refresher, fleets: Fleets, stack: AsyncExitStack) -> Way:
     """Start what accepts Slack's payloads; `stack` lets those end that were accepted."""
-    parts = _parts(base, side, catalogs, fleet)
+    parts = _parts(base, side, catalogs, fleets)
     tables = LiveTables(parts)
     stack.push_async_callback(tables.stop)
     ingress = Ingress(
@@ -75,7 +75,7 @@ def routes_of(parts: Parts, tables: LiveTables) -> Routes:
     return routes
 
 
-def _parts(base: Base, side: SlackSide, catalogs: Refresher, fleet: FleetParts) -> Parts:
+def _parts(base: Base, side: SlackSide, catalogs: Refresher, fleets: Fleets) -> Parts:
     """Return the parts that stories use."""
     store = base.store
     return Parts(
@@ -94,8 +94,9 @@ def _parts(base: Base, side: SlackSide, catalogs: Refresher, fleet: FleetParts) 
         clock=store.clock,
         visibility=Visibility(store.catalogs, store.clock, base.scheduled),
         rotations=side.rotations,
+        fleets=fleets,
+        room=room_of(base, side.rotations.tokens),
         may_enable=base.policy.offers_enabling,
-        fleet=fleet,
     )
 
 

@@ -30,7 +30,7 @@ class FleetRoom:
 
     async def tokens(self) -> int | None:
         """Return how many tokens the account has now, as far as that is known; None where nobody has counted."""
-        return await self._count(await self._installations.standing())
+        return await self._tokens.estimate_total(await self._installations.standing())
 
     async def left(self, fleet: Fleet, open_buckets: Collection[str]) -> int:
         """Return how many more rotations may begin: those that are under way may still need a token each."""
@@ -55,11 +55,6 @@ class FleetRoom:
 
     async def _may_come_free(self, fleet: Fleet, standing: Standing) -> bool:
         """Return whether a token more may be made now, or after an earlier one is taken back."""
-        if await self._count(standing) is None or await self.left(fleet, ()) > 0:
+        if await self._tokens.estimate_total(standing) is None or await self.left(fleet, ()) > 0:
             return True
         return not TAKEN_BACK.isdisjoint(await self._tokens.count())
-
-    async def _count(self, standing: Standing | None) -> int | None:
-        if standing is None or standing.tokens is None or standing.checked_at is None:
-            return None
-        return standing.tokens + await self._tokens.count_gained_since(standing.checked_at)

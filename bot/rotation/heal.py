@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 
 import structlog
 
+from bot.catalogs.authentic import report_forged
 from bot.model.catalog import StoredCredential
 from bot.model.minted import MintedToken
 from bot.model.origin import id_of_healing
@@ -16,18 +17,20 @@ _log = structlog.get_logger()
 
 
 class Healing:
-    """Asks for a rotation as the bot itself, and has its result posted where the last one was."""
+    """Asks for a rotation as the bot itself; its result is posted where that of the last one was, as the audit says."""
 
     def __init__(
         self, submissions: Submissions, catalogs: Catalogs, clock: Callable[[], datetime], ttl: timedelta
     ) -> None:
         self._submissions = submissions
+        self._is_authentic = report_forged(submissions.is_stored_by_the_bot)
         self._catalogs = catalogs
         self._clock = clock
         self._ttl = ttl
 
     async def _find_stored(self, token: MintedToken) -> StoredCredential | None:
-        return (await self._catalogs.catch_up()).credentials.get(token.key.bucket)
+        stored = (await self._catalogs.catch_up()).credentials.get(token.key.bucket)
+        return stored if stored is not None and await self._is_authentic(stored) else None
 
     async def heal(self, token: MintedToken) -> bool:
         """Ask for it once for each time the token was enabled again; return False where nobody could be told."""

@@ -8,7 +8,7 @@ import structlog
 
 from bot.cloudflare.minter import MintingClient
 from bot.cloudflare.minting_errors import TokenQuotaReached
-from bot.model.minted import HEADROOM
+from bot.model.minted import HEADROOM, Standing
 from bot.storage.installations import Installations
 from bot.storage.minted_tokens import MintedTokens
 
@@ -38,11 +38,10 @@ class Quota:
 
     async def require_room(self) -> None:
         """Raise TokenQuotaReached unless one more token fits; raises CloudflareError where it cannot be counted."""
-        used, counted_at = await self._estimate()
-        if used is None or not timedelta(0) <= self._clock() - counted_at <= _COUNT_LASTS:
+        standing = await self._installations.standing()
+        used = await self._tokens.estimate_total(standing)
+        if used is None or not timedelta(0) <= self._age_of(standing) <= self._lasts(used):
             used = await self.count()
-        elif used >= self._limit and self._clock() - counted_at > _COUNT_AGAIN_AFTER:
-            used = await self.count()  # others may have been deleted
         if used >= self._limit:
             _log.warning("token_quota_reached", tokens=used, quota=self._most, left_to_others=HEADROOM)
             raise TokenQuotaReached
@@ -58,9 +57,9 @@ class Quota:
     def _limit(self) -> int:
         return self._most - HEADROOM
 
-    async def _estimate(self) -> tuple[int | None, datetime]:
-        standing = await self._installations.standing()
-        if standing is None or standing.tokens is None or standing.checked_at is None:
-            return None, self._clock()
-        gained = await self._tokens.count_gained_since(standing.checked_at)
-        return standing.tokens + gained, standing.checked_at
+    def _age_of(self, standing: Standing | None) -> timedelta:
+        return timedelta.max if standing is None or standing.checked_at is None else self._clock() - standing.checked_at
+
+    def _lasts(self, used: int) -> timedelta:
+        """Return how long a count lasts: where there is no room, others may have been deleted."""
+        return _COUNT_LASTS if used < self._limit else _COUNT_AGAIN_AFTER

@@ -26,7 +26,7 @@ from bot.storage.minted_tokens import MintedTokens
 from bot.storage.submissions import Submissions
 
 MOST_AT_ONCE: Final = 50
-"""In a minute: each takes six requests of the 240 that the bot has. What is left has its next moment in four hours."""
+"""In a minute, somewhat more than the pace allows. What is left has its next moment in four hours."""
 
 _log = structlog.get_logger()
 

@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Any, Final
 from uuid import uuid4
 
-from sqlalchemy import Connection, Row, Select, and_, delete, insert, or_, select, update
+from sqlalchemy import Connection, Row, Select, and_, delete, exists, insert, literal, or_, select, update
 
 from bot.model.audit import Entry, Event, Who
 from bot.model.errors import LeaseLost, RecordDamaged, RecordForged
@@ -26,7 +26,7 @@ from bot.storage.damage import SetAside, require_shape
 from bot.storage.database import Database
 from bot.storage.lock import lock_name
 from bot.storage.rows import read_submission
-from bot.storage.schema import FLEETS, SUBMISSIONS
+from bot.storage.schema import AUDIT, FLEETS, SUBMISSIONS
 from bot.storage.submissions import Submissions
 
 HELD_FOR: Final = timedelta(seconds=30)
@@ -37,6 +37,21 @@ _ROW: Final = FLEETS.c
 _IS_CURRENT: Final = _ROW.state.in_([state.value for state in CURRENT])
 _LISTS: Final = ("buckets", "others")
 _FORGOTTEN_AFTER: Final = timedelta(days=1)
+_LATER: Final = {
+    FleetState.PROPOSED: (Event.FLEET_STARTED, Event.FLEET_STOPPED, Event.FLEET_ENDED),
+    FleetState.RUNNING: (Event.FLEET_STOPPED, Event.FLEET_ENDED),
+    FleetState.STOPPING: (Event.FLEET_ENDED,),
+}
+"""What the audit says of a fleet once it is not in this state any more."""
+_IS_OUTDATED: Final = (
+    exists()
+    .where(
+        AUDIT.c.submission_id == literal(f"{Origin.FLEET}.").concat(_ROW.id),
+        or_(*(and_(_ROW.state == state.value, AUDIT.c.event.in_(later)) for state, later in _LATER.items())),
+    )
+    .label("is_outdated")
+)
+"""Whether the audit knows more: a copy of an earlier row, which somebody has put back, is signed as well."""
 
 
 class Started(StrEnum):
@@ -79,12 +94,12 @@ class Fleets:
 
     async def find(self, fleet_id: str) -> Fleet | None:
         """Return a fleet of this account; None also for one that the bot did not record."""
-        query = select(FLEETS).where(_ROW.id == fleet_id, _ROW.account_id == self._account_id)
+        query = select(FLEETS, _IS_OUTDATED).where(_ROW.id == fleet_id, _ROW.account_id == self._account_id)
         return await self._database.run(lambda connection: self._read(connection, query))
 
     async def current(self) -> Fleet | None:
         """Return the one that has begun and not ended."""
-        query = select(FLEETS).where(_ROW.account_id == self._account_id, _IS_CURRENT)
+        query = select(FLEETS, _IS_OUTDATED).where(_ROW.account_id == self._account_id, _IS_CURRENT)
         return await self._database.run(lambda connection: self._read(connection, query))
 
     async def start(self, fleet: Fleet, *, with_others: bool) -> Started:
@@ -155,7 +170,12 @@ class Fleets:
             _ROW.holder == self._holder,
         )
         its = _ROW.account_id == self._account_id, _IS_CURRENT, is_free
-        taken = update(FLEETS).where(*its).values(holder=self._holder, held_until=now + HELD_FOR).returning(FLEETS)
+        taken = (
+            update(FLEETS)
+            .where(*its)
+            .values(holder=self._holder, held_until=now + HELD_FOR)
+            .returning(FLEETS, _IS_OUTDATED)
+        )
         return await self._database.run(lambda connection: self._read(connection, taken))
 
     async def let_go(self) -> None:
@@ -209,6 +229,8 @@ def _read_fleet(row: Row[Any], authenticity: Authenticity) -> Fleet:
         raise RecordDamaged(FLEETS.name, row.id, "state") from None
     if not authenticity.verifies(_KIND, _fields(fleet), row.signature):
         raise RecordForged(FLEETS.name, row.id, "signature")
+    if row.is_outdated:
+        raise RecordForged(FLEETS.name, row.id, "state")
     return fleet
 
 

@@ -16,7 +16,7 @@ from bot.model.move import Change, Move
 from bot.model.submission import State, Submission, Task
 from bot.storage.audit import AuditChain
 from bot.storage.damage import LeftToOthers
-from bot.storage.minted_rows import change_token, find_current, read_tokens, select_left
+from bot.storage.minted_rows import change_token, read_tokens, select_left
 from bot.storage.rotation_failures import note_failure
 from bot.storage.rows import PLACE
 from bot.storage.schema import MINTED_TOKENS, SUBMISSIONS
@@ -68,7 +68,10 @@ def _leave(connection: Connection, chain: AuditChain, token: MintedToken, submis
 def _retire_older(
     connection: Connection, chain: AuditChain, newer: Row[Any], retires_at: datetime, at: datetime
 ) -> None:
-    """Retire every token of the bucket that the slot held, or may have held, before the one that is proven now."""
+    """Retire every token of the bucket that the slot held, or may have held, before the one that is proven now.
+
+    One that is proven now by a paste is kept: a person can give it another value at Cloudflare. The schedule leaves it.
+    """
     older = select_left().where(
         MINTED_TOKENS.c.account_id == newer.account_id,
         MINTED_TOKENS.c.bucket == newer.bucket,
@@ -77,7 +80,8 @@ def _retire_older(
         ~_is_of_a_later_one(newer),
     )
     for token in read_tokens(connection, chain, older.with_for_update(), LeftToOthers()):
-        change_token(connection, chain, token, replace(token, state=MintedState.RETIRED, due_at=retires_at), at)
+        state = MintedState.KEPT if token.token_id == newer.token_id else MintedState.RETIRED
+        change_token(connection, chain, token, replace(token, state=state, due_at=retires_at), at)
 
 
 def _is_of_a_later_one(newer: Row[Any]) -> ColumnElement[bool]:
@@ -90,4 +94,5 @@ def _find(connection: Connection, chain: AuditChain, submission_id: str) -> Mint
     """Return the token that a submission has now: those of earlier tries are in nobody's hands."""
     its = MINTED_TOKENS.c.submission_id == submission_id, MINTED_TOKENS.c.state.in_(_ON_ITS_WAY)
     query = select_left().where(*its).with_for_update()
-    return find_current(read_tokens(connection, chain, query, LeftToOthers()), ON_ITS_WAY)
+    tokens = read_tokens(connection, chain, query, LeftToOthers())
+    return tokens[-1] if tokens else None

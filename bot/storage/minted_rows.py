@@ -3,7 +3,6 @@
 Each change compares the revision, and is part of the transaction that makes it necessary.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
@@ -78,13 +77,6 @@ def entry_of_token(token: MintedToken, event: Event, at: datetime) -> Entry:
     )
 
 
-def find_current(
-    tokens: Iterable[MintedToken], states: Sequence[MintedState] | frozenset[MintedState]
-) -> MintedToken | None:
-    """Return the last of the tokens that is in one of these states."""
-    return next((token for token in reversed([*tokens]) if token.state in states), None)
-
-
 def _as_token(row: Row[Any]) -> MintedToken:
     require_shape(row, MINTED_TOKENS)
     key = BucketKey(account_id=row.account_id, bucket=row.bucket)
@@ -96,15 +88,13 @@ def _as_token(row: Row[Any]) -> MintedToken:
 
 
 def _values(token: MintedToken, authenticity: Authenticity) -> dict[str, Any]:
-    values: dict[str, Any] = {name: getattr(token, name) for name in COLUMNS}
-    values |= {"account_id": token.key.account_id, "bucket": token.key.bucket, "state": token.state.value}
-    return values | {"signature": authenticity.sign(_KIND, _fields(token))}
+    return {**_plain(token), "signature": authenticity.sign(_KIND, _fields(token))}
+
+
+def _plain(token: MintedToken) -> dict[str, Any]:
+    plain = {name: getattr(token, name) for name in COLUMNS}
+    return plain | {"account_id": token.key.account_id, "bucket": token.key.bucket, "state": token.state.value}
 
 
 def _fields(token: MintedToken) -> Fields:
-    fields: Mapping[str, object] = {name: getattr(token, name) for name in COLUMNS} | {
-        "account_id": token.key.account_id,
-        "bucket": token.key.bucket,
-        "state": token.state.value,
-    }
-    return {name: as_text(value) for name, value in fields.items()}
+    return {name: as_text(value) for name, value in _plain(token).items()}

@@ -17,11 +17,13 @@ from bot.model.catalog import BucketKey
 from bot.model.errors import LeaseLost, RecordDamaged
 from bot.model.minted import (
     OVER,
+    PROBE_AFTER,
     TAKEN_BACK,
     MintedState,
     MintedToken,
     MintingLease,
     MintingWork,
+    Standing,
     find_busy_until,
 )
 from bot.model.move import Change, Move
@@ -185,11 +187,6 @@ class MintedTokens:
         its = _ROW.account_id == submission.key.account_id, _ROW.bucket == submission.key.bucket
         return find_predecessor(submission, await self._read_all(select(MINTED_TOKENS).where(*its)))
 
-    async def of_submission(self, submission_id: str) -> list[MintedToken]:
-        """Return the tokens that were made for a submission, the oldest first."""
-        query = select(MINTED_TOKENS).where(_ROW.submission_id == submission_id).order_by(_ROW.intended_at, _ROW.name)
-        return await self._read_all(query)
-
     async def was_given(self, token: MintedToken) -> bool:
         """Return whether a submission was given its value, as the audit says.
 
@@ -228,13 +225,14 @@ class MintedTokens:
         known = {state.value: state for state in MintedState if state not in OVER}
         return {known[state]: number for state, number in rows if state in known}
 
-    async def count_gained_since(self, since: datetime) -> int:
-        """Return how many tokens the account may have more since then: those made, less those deleted."""
-        is_made = and_(_ROW.intended_at >= since, _ROW.state != MintedState.GONE.value)
-        is_deleted = and_(_ROW.changed_at >= since, _ROW.state == MintedState.DEAD.value)
-        its = select(func.count()).select_from(MINTED_TOKENS).where(_ROW.account_id == self._account_id)
-        query = select(its.where(is_made).scalar_subquery() - its.where(is_deleted).scalar_subquery())
-        return await self._database.run(lambda connection: connection.execute(query).scalar_one())
+    async def estimate_total(self, standing: Standing | None) -> int | None:
+        """Return how many tokens the account may have now: those last counted, and what was made and deleted since.
+
+        None where no minter has counted.
+        """
+        if standing is None or standing.tokens is None or standing.checked_at is None:
+            return None
+        return standing.tokens + await self._count_gained_since(standing.checked_at)
 
     async def made_for(self, submission_ids: Collection[str]) -> set[str]:
         """Return those of the submissions for which a token was made, or may have been."""
@@ -262,6 +260,13 @@ class MintedTokens:
         self._chain.append(connection, [entry_of_token(changed, Event.MINTED, now)])
         return changed, [] if change is None else [change]
 
+    async def _count_gained_since(self, since: datetime) -> int:
+        is_made = and_(_ROW.intended_at >= since, _ROW.state != MintedState.GONE.value)
+        is_deleted = and_(_ROW.changed_at >= since, _ROW.state == MintedState.DEAD.value)
+        its = select(func.count()).select_from(MINTED_TOKENS).where(_ROW.account_id == self._account_id)
+        query = select(its.where(is_made).scalar_subquery() - its.where(is_deleted).scalar_subquery())
+        return await self._database.run(lambda connection: connection.execute(query).scalar_one())
+
     async def _read_all(self, query: Any) -> list[MintedToken]:  # noqa: ANN401 - a Select
         return await self._database.run(lambda connection: read_tokens(connection, self._chain, query, self._set_aside))
 
@@ -282,6 +287,13 @@ class MintedTokens:
             self._set_aside.report(damage)
             return None
         return pending
+
+
+async def waits_for_a_test(database: Database, now: datetime) -> bool:
+    """Return whether a token was disabled so lately that a slot must not be tested yet; raises DatabaseTrouble."""
+    is_new = _ROW.disabled_at > now - PROBE_AFTER, _ROW.disabled_at <= now
+    query = select(_ROW.name).where(IS_LEFT, _ROW.state == MintedState.DISABLED.value, *is_new).limit(1)
+    return await database.run(lambda connection: connection.scalar(query)) is not None
 
 
 _newest: Final = (

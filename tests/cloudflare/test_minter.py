@@ -162,7 +162,7 @@ async def test_the_life_of_a_token(server: FakeCloudflare, client: MintingClient
     assert server.tokens.tokens[minted.id].value == minted.value.reveal()
     assert minted.expires_at == EXPIRES
     assert await client.get(minted.id, NAME) == await client.find(NAME) == listed
-    assert await client.list_own() == [listed]
+    assert await client.list_bots() == [listed]
     assert await client.count_all() == 1
 
     change = (minted.id, NAME, Scope.BUCKET, EXPIRES, _yes)
@@ -178,7 +178,7 @@ async def test_the_life_of_a_token(server: FakeCloudflare, client: MintingClient
     assert await client.set_status(*change, is_active=False) is False
     assert await client.get(minted.id, NAME) is None
     assert await client.find(NAME) is None
-    assert await client.list_own() == []
+    assert await client.list_bots() == []
 
 
 @pytest.mark.parametrize("scope", Scope)
@@ -321,9 +321,9 @@ async def test_tokens_are_listed_whatever_the_filter_does(
         server.tokens.add(other, [])
 
     for _ in range(2):  # the client has learnt what the filter does
-        assert {token.name for token in await client.list_own()} == set(names)
-        assert {token.status for token in await client.list_own()} == {TokenStatus.EXPIRED}
-    assert {token.name for token in await client.list_bots()} == {*names, FOREIGN}
+        listed = await client.list_bots()
+        assert {token.name for token in listed} == {*names, FOREIGN}
+        assert {token.name for token in listed if token.status is TokenStatus.EXPIRED} == set(names)
     server.requests.clear()
     found = await client.find(names[-1])
     assert found is not None
@@ -347,7 +347,7 @@ async def test_what_the_filter_does_can_be_found_out(
 async def test_a_list_without_tokens_of_the_bots(server: FakeCloudflare, client: MintingClient) -> None:
     """Nothing found says nothing of the filter, so all are read."""
     server.tokens.add("somebody's", [])
-    assert await client.list_own() == []
+    assert await client.list_bots() == []
     assert [request.query.get("name") for request in server.requests] == ["r2-credential-bot", None]
 
 
@@ -360,11 +360,25 @@ async def test_a_list_that_shifts_shows_no_token_twice(make: Make) -> None:
     def answer(request: httpx.Request) -> httpx.Response:
         return _ok(entries[:50] if request.url.params["page"] == "1" else entries[45:])
 
-    assert len(await make(answer).list_own()) == 60
+    assert len(await make(answer).list_bots()) == 60
 
 
-async def test_a_list_ends(make: Make) -> None:
-    """Although a server that ignores the page would always have another one."""
+async def test_a_page_may_have_fewer_than_were_asked_for(make: Make) -> None:
+    """What is on the next one would count as gone."""
+    entries = [
+        {"id": f"{number:032x}", "name": str(TokenName.new(MARK, "lake")), "status": "active"} for number in range(60)
+    ]
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        start = 20 * (int(request.url.params["page"]) - 1)
+        info = {"total_count": len(entries)}
+        return _ok(entries[start : start + 20], result_info=info)
+
+    assert len(await make(answer).list_bots()) == 60
+
+
+async def test_a_list_that_does_not_end_is_no_list(make: Make) -> None:
+    """A server that ignores the page always has another one, and what it does not show would count as gone."""
     calls = []
     entry = {"id": ID, "name": str(NAME), "status": "active"}
 
@@ -372,7 +386,8 @@ async def test_a_list_ends(make: Make) -> None:
         calls.append(request)
         return _ok([entry] * 50)
 
-    assert len(await make(answer).list_own()) == 1
+    with pytest.raises(AnswerNotUnderstood):
+        await make(answer).list_bots()
     assert len(calls) == 200
 
 
@@ -384,7 +399,7 @@ async def test_each_request_of_a_list_takes_its_turn(server: FakeCloudflare, mak
     client = make(pace=pace)
     turn = await client.turn(Urgency.WRITE)
     assert isinstance(turn, Turn)
-    await client.list_own(turn)
+    await client.list_bots(turn)
     left, quota = await pace.left()
     assert (quota, left) == (1200, 1164 - 2)
 
@@ -692,7 +707,7 @@ async def test_a_change_that_is_not_confirmed_is_unclear(make: Make, result: obj
 async def test_a_list_that_cannot_be_read_is_not_understood(make: Make, answer: httpx.Response) -> None:
     """A token of ours that was left out of it would count as gone."""
     with pytest.raises(AnswerNotUnderstood):
-        await make(lambda _: copy.copy(answer)).list_own()
+        await make(lambda _: copy.copy(answer)).list_bots()
 
 
 @pytest.mark.parametrize(
@@ -828,7 +843,7 @@ def test_whatever_is_answered_only_our_errors_are_raised(status: int, document: 
         )
         calls: list[Callable[[], Awaitable[object]]] = [
             lambda: client.find(NAME),
-            client.list_own,
+            client.list_bots,
             client.count_all,
             client.permission_groups,
             client.verify_own,

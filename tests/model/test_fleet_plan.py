@@ -6,7 +6,7 @@ import pytest
 
 from bot.model.fleet_plan import FleetPlan, LeftOut, OwnTokens, Wanted
 from bot.model.minted import MintedState, MintedToken
-from tests.make import NOW, make_key
+from tests.make import NOW, make_minted_token
 
 
 @pytest.mark.parametrize(
@@ -44,20 +44,8 @@ def test_what_can_match_nothing_is_invalid(text: str, *, is_valid: bool) -> None
 
 
 def _token(bucket: str, state: MintedState, *, hours_ago: float = 100, was_sent: bool = True) -> MintedToken:
-    at = NOW - timedelta(hours=hours_ago)
-    return MintedToken(
-        name=f"name of {bucket}",
-        key=make_key(bucket),
-        submission_id=None,
-        state=state,
-        token_id=None,
-        scope="bucket",
-        epoch=1,
-        intended_at=at,
-        due_at=NOW + timedelta(minutes=30),
-        changed_at=at,
-        was_sent=was_sent,
-    )
+    at, due_at = NOW - timedelta(hours=hours_ago), NOW + timedelta(minutes=30)
+    return make_minted_token(bucket, state=state, due_at=due_at, changed_at=at, was_sent=was_sent)
 
 
 @pytest.mark.parametrize(

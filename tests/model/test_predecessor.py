@@ -10,7 +10,7 @@ from bot.model.catalog import CredentialStatus
 from bot.model.minted import TAKEN_BACK, MintedState, MintedToken
 from bot.model.predecessor import Fate, Predecessor, find_predecessor
 from bot.model.submission import State, Submission, Task
-from tests.make import FINDINGS, LAKE, NOW, make_ended_submission
+from tests.make import FINDINGS, NOW, make_ended_submission, make_minted_token
 
 SOON = NOW + timedelta(hours=1)
 
@@ -28,20 +28,7 @@ def rotated(before: CredentialStatus = CredentialStatus.VALID, **changes: Any) -
 
 def token(state: MintedState, **changes: Any) -> MintedToken:  # noqa: ANN401 - its fields
     """Return an older token of the bucket."""
-    fields: dict[str, Any] = {
-        "name": "r2-credential-bot 0a1b2c3d lake 0123456789",
-        "key": LAKE,
-        "submission_id": "V0EARLIER",
-        "state": state,
-        "token_id": "0e" * 16,
-        "scope": "bucket",
-        "epoch": 1,
-        "intended_at": NOW - timedelta(days=30),
-        "due_at": SOON,
-        "changed_at": NOW,
-        "was_sent": True,
-    }
-    return MintedToken(**(fields | changes))
+    return replace(make_minted_token(state=state, due_at=SOON), **changes)
 
 
 @pytest.mark.parametrize("state", sorted(TAKEN_BACK))

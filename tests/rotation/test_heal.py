@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 
+import pytest
 from structlog.testing import capture_logs
 
 from bot.model.minted import MintedState, MintedToken
@@ -51,6 +52,19 @@ async def test_a_slot_that_nobody_is_known_to_have_filled_is_left_to_people(rig:
     assert first.status == "active"
     assert [entry["event"] for entry in log].count("token_kept") == 1
     assert len(rig.posts.posted) == 2
+
+
+@pytest.mark.parametrize("change", ["channel_id = 'C9'", "stored_by = 'U9'", "submission_id = 'V1'"])
+async def test_a_record_of_somebody_else_leads_to_no_rotation(rig: Rig, change: str) -> None:
+    """Else a writer of the database would choose where its result is posted, and in whose name it is."""
+    await overwrite(rig)
+    statement = f"UPDATE credentials SET {change}"  # noqa: S608 - our own words
+    await rig.database.run(lambda connection: connection.exec_driver_sql(statement).rowcount)
+    with capture_logs() as log:
+        await rig.run_for(GRACE + 20 * MINUTES)
+    assert len(rig.posts.posted) == 2
+    events = [entry["event"] for entry in log]
+    assert (events.count("token_kept"), events.count("record_not_authentic")) == (1, 1)
 
 
 async def test_a_slot_that_never_works_is_not_healed_for_ever(rig: Rig) -> None:

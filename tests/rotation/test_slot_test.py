@@ -8,6 +8,7 @@ from bot.model.minted import PROBE_AFTER, MintedState
 from bot.model.submission import State
 from bot.sandbox.account_tokens import AccountToken
 from bot.sandbox.tokens import Behaviour, make_token
+from bot.storage.minted_tokens import waits_for_a_test
 from tests.rotation.rig import GRACE, Rig, key_of
 from tests.rotation.test_take_back import rotate, state_of
 
@@ -95,3 +96,13 @@ async def test_where_the_pace_is_used_up_it_is_tested_later(rig: Rig) -> None:
     assert later is not None
     assert later > rig.clock()
     assert await state_of(rig, first) is MintedState.DISABLED
+
+
+async def test_the_clock_is_not_set_while_a_slot_must_not_be_tested_yet(rig: Rig) -> None:
+    """The wait would be over before Cloudflare knows that the token is disabled. Later, it holds up nothing."""
+    await disabled(rig)
+    assert await waits_for_a_test(rig.database, rig.clock())
+    assert not await waits_for_a_test(rig.database, rig.clock() - SECONDS)
+    assert not await waits_for_a_test(rig.database, rig.clock() + PROBE_AFTER)
+    await rig.run_for(10 * MINUTES)
+    assert not await waits_for_a_test(rig.database, rig.clock())

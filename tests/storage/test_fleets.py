@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 from structlog.testing import capture_logs
 
 from bot.model.fleet import PROPOSAL_LIFETIME, Alarm, Fleet, FleetState
@@ -201,3 +201,36 @@ async def test_a_person_is_forgotten_once_it_has_ended(fleets: Fleets, tables: D
     await tables.run(lambda connection: forget_person(connection, CHAIN, user_id, NOW))
     assert await tables.run(lambda connection: [*find_kept(connection, user_id)]) == []
     assert await tables.run(lambda connection: connection.execute(select(FLEETS)).all()) == []
+
+
+@pytest.mark.parametrize("old", [FleetState.PROPOSED, FleetState.RUNNING, FleetState.STOPPING])
+async def test_an_old_row_is_no_fleet_once_the_audit_knows_more(
+    fleets: Fleets, tables: Database, old: FleetState
+) -> None:
+    """Who keeps a signed copy and puts it back begins nothing again, and undoes no Stop."""
+    await fleets.propose(FLEET)
+    copies = {FleetState.PROPOSED: await copy_row(tables)}
+    assert await fleets.start(FLEET, with_others=False) is Started.STARTED
+    copies[FleetState.RUNNING] = await copy_row(tables)
+    stopping = await fleets.stop(await found(fleets), by=ADA)
+    assert stopping is not None
+    copies[FleetState.STOPPING] = await copy_row(tables)
+    await fleets.end(stopping)
+    await tables.run(lambda connection: connection.execute(update(FLEETS).values(copies[old])).rowcount)
+    with capture_logs() as logs:
+        assert await fleets.find(FLEET.id) is None
+        assert await fleets.current() is None
+        assert await fleets.take() is None
+    assert [each["event"] for each in logs] == ["record_not_authentic"]
+
+
+async def copy_row(tables: Database) -> dict[str, object]:
+    """Return the only row."""
+    return dict(await tables.run(lambda connection: connection.execute(select(FLEETS)).one()._mapping))
+
+
+async def found(fleets: Fleets) -> Fleet:
+    """Return the fleet as it is."""
+    fleet = await fleets.find(FLEET.id)
+    assert fleet is not None
+    return fleet

@@ -4,6 +4,7 @@ import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import closing
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest_asyncio
 from sqlalchemy import Connection, insert, select
 
 from bot.model.catalog import StoredCredential
-from bot.model.minted import MintedState, MintedToken
+from bot.model.minted import MintedState
 from bot.model.submission import State
 from bot.storage.catalogs import note_stored
 from bot.storage.database import Database
@@ -23,7 +24,7 @@ from bot.storage.postgres import PostgresDatabase
 from bot.storage.rows import new_row
 from bot.storage.schema import MINTED_TOKENS, SUBMISSIONS
 from bot.storage.sqlite import SqliteDatabase
-from tests.make import CHAIN, NOW, make_key, make_new_submission, make_stored_credential
+from tests.make import CHAIN, NOW, make_key, make_minted_token, make_new_submission, make_stored_credential
 from tests.postgres import delete_rows
 
 YEAR = timedelta(days=365)
@@ -149,18 +150,7 @@ def _store(connection: Connection, stored: StoredCredential) -> None:
 async def test_a_token_is_forgotten_once_nothing_is_left_of_it(tables: Database, state: MintedState) -> None:
     """What may be at Cloudflare is remembered, however long ago it was made."""
     for name, changed_at in (("old", OLD), ("young", YOUNG)):
-        token = MintedToken(
-            name=name,
-            key=make_key("lake"),
-            submission_id=None,
-            state=state,
-            token_id=None,
-            scope="bucket",
-            epoch=1,
-            intended_at=OLD,
-            due_at=OLD,
-            changed_at=changed_at,
-        )
+        token = replace(make_minted_token(), name=name, state=state, intended_at=OLD, due_at=OLD, changed_at=changed_at)
         await tables.run(partial(add_token, chain=CHAIN, token=token))
 
     await HistoryLimit(tables, YEAR).enforce(NOW)

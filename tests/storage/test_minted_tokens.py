@@ -9,37 +9,18 @@ from structlog.testing import capture_logs
 
 from bot.model.audit import Event
 from bot.model.errors import LeaseLost
-from bot.model.minted import MintedState, MintedToken, MintingWork
+from bot.model.minted import PROBE_AFTER, MintedState, MintedToken, MintingWork
 from bot.model.submission import Pending, Sealed, SealedToken, State, Task
-from bot.model.token_name import TokenName
 from bot.storage.database import Database
 from bot.storage.minted_rows import add_token, sign_row
 from bot.storage.minted_tokens import HELD_FOR, MintedTokens
 from bot.storage.schema import AUDIT, MINTED_TOKENS, SUBMISSIONS
 from bot.storage.submissions import Submissions
 from tests.clock import Clock
-from tests.make import ACCOUNT, CHAIN, LAKE, NOW, make_new_submission
+from tests.make import ACCOUNT, CHAIN, LAKE, NOW, make_minted_token, make_new_submission
 from tests.storage.conftest import Query, move_on
 
 HOUR = timedelta(hours=1)
-
-
-def make_token(number: int = 0, **fields: object) -> MintedToken:
-    """Return a token for the bucket `lake` that is due now."""
-    made = MintedToken(
-        name=str(TokenName(installation="0123abcd", bucket="lake", random=f"{number:010d}")),
-        key=LAKE,
-        submission_id="V0MADEUP",
-        state=MintedState.RETIRED,
-        token_id="0f" * 16,
-        scope="bucket",
-        epoch=1,
-        intended_at=NOW,
-        due_at=NOW,
-        changed_at=NOW,
-        expires_at=NOW + 24 * HOUR,
-    )
-    return replace(made, **fields)  # type: ignore[arg-type]  # its fields
 
 
 async def record(database: Database, *tokens: MintedToken) -> None:
@@ -93,7 +74,7 @@ async def test_a_bucket_has_one_minter(tables: Database, clock: Clock) -> None:
 
 async def test_a_minter_that_lost_the_bucket_records_nothing(tables: Database, clock: Clock) -> None:
     """It was frozen for longer than a minute."""
-    await record(tables, make_token())
+    await record(tables, make_minted_token())
     first, second = tokens_of(tables, clock), tokens_of(tables, clock)
     work = await first.take(LAKE)
     assert work is not None
@@ -131,7 +112,7 @@ async def test_housekeeping_has_a_lease_of_its_own(tables: Database, clock: Cloc
 
 async def test_a_change_of_what_was_changed_meanwhile_is_not_made(tables: Database, clock: Clock) -> None:
     """The worker tests a slot without a lease: only the revision tells it that its token has moved on."""
-    await record(tables, make_token())
+    await record(tables, make_minted_token())
     tokens = tokens_of(tables, clock)
     [read] = await tokens.of_bucket(LAKE)
     changed = await tokens.change(read, replace(read, state=MintedState.DISABLED))
@@ -143,7 +124,7 @@ async def test_a_change_of_what_was_changed_meanwhile_is_not_made(tables: Databa
 
 async def test_what_was_revoked_is_in_the_audit(tables: Database, clock: Clock) -> None:
     """By its name and id, in the same transaction."""
-    await record(tables, make_token())
+    await record(tables, make_minted_token())
     tokens = tokens_of(tables, clock)
     [read] = await tokens.of_bucket(LAKE)
     await tokens.change(read, replace(read, state=MintedState.DEAD), event=Event.REVOKED)
@@ -159,7 +140,7 @@ MINTERS = {"intended", "lost", "retired", "disabling", "tested", "deleting", "un
 @pytest.mark.parametrize("state", list(MintedState))
 async def test_each_state_is_somebodys(tables: Database, clock: Clock, state: MintedState) -> None:
     """What the minter takes is due for it, the slot's test for the worker, and nothing for both."""
-    await record(tables, make_token(state=state))
+    await record(tables, make_minted_token(state=state))
     tokens = tokens_of(tables, clock)
     assert bool(await tokens.due(NOW)) is (state.value in MINTERS)
     assert await tokens.due(NOW - HOUR) == []
@@ -177,9 +158,9 @@ async def test_a_row_that_somebody_else_wrote_is_left_alone(
     tables: Database, clock: Clock, query: Query, column: str, value: str
 ) -> None:
     """Who can write to the database cannot have a token disabled or deleted; the bucket's others go on."""
-    good = make_token(1)
-    await record(tables, make_token(0), good)
-    query(f"UPDATE minted_tokens SET {column} = '{value}' WHERE name = '{make_token(0).name}'")  # noqa: S608 - made up
+    good = make_minted_token(number=1)
+    await record(tables, make_minted_token(number=0), good)
+    query(f"UPDATE minted_tokens SET {column} = '{value}' WHERE name = '{make_minted_token(number=0).name}'")  # noqa: S608 - made up
     with capture_logs() as log:
         assert await tokens_of(tables, clock).of_bucket(LAKE) == [good]
     assert bool(log) is (column != "bucket")  # in another bucket, it is that one's to report
@@ -188,7 +169,7 @@ async def test_a_row_that_somebody_else_wrote_is_left_alone(
 async def test_an_adopted_token_is_recorded_once(tables: Database, clock: Clock) -> None:
     """Two processes may find it."""
     tokens = tokens_of(tables, clock)
-    kept = make_token(state=MintedState.KEPT, submission_id=None)
+    kept = make_minted_token(state=MintedState.KEPT, submission_id=None)
     await tokens.adopt(kept)
     await tokens.adopt(replace(kept, state=MintedState.RETIRED))
     assert await tokens.all_left() == [kept]
@@ -197,19 +178,25 @@ async def test_an_adopted_token_is_recorded_once(tables: Database, clock: Clock)
 async def test_a_bucket_is_busy_while_a_token_that_was_sent_is_taken_back(tables: Database, clock: Clock) -> None:
     """One that was never sent concerns nobody."""
     tokens = tokens_of(tables, clock)
-    await record(tables, make_token(0, due_at=NOW + 2 * HOUR))
+    await record(tables, make_minted_token(number=0, due_at=NOW + 2 * HOUR, was_sent=False))
     assert await tokens.busy_until(LAKE) is None
-    await record(tables, make_token(1, due_at=NOW + HOUR, was_sent=True))
-    until = await tokens.busy_until(LAKE)
-    assert until is not None
-    assert until >= NOW + HOUR
+    await record(tables, make_minted_token(number=1, due_at=NOW + HOUR))
+    assert await tokens.busy_until(LAKE) == NOW + HOUR + PROBE_AFTER
+
+
+async def test_a_token_that_cannot_be_taken_back_keeps_nobody_waiting(tables: Database, clock: Clock) -> None:
+    """Cloudflare refuses to disable it: that may never end."""
+    tokens = tokens_of(tables, clock)
+    refused = make_minted_token(state=MintedState.DISABLING, due_at=NOW + HOUR, trouble="revocation_refused")
+    await record(tables, refused)
+    assert await tokens.busy_until(LAKE) is None
 
 
 async def test_a_value_is_given_only_to_the_submission_as_it_was_read(tables: Database, clock: Clock) -> None:
     """It was changed by somebody else meanwhile: it gets nothing, and the token is taken back."""
     tokens = tokens_of(tables, clock)
     work, waiting = await wait_for_token(tokens)
-    token = make_token(state=MintedState.INTENDED, token_id=None)
+    token = make_minted_token(state=MintedState.INTENDED, token_id=None)
     await tokens.intend(work.lease, token, waiting)
     await tables.run(lambda connection: connection.execute(update(SUBMISSIONS).values(progress="forged")).rowcount)
     sealed = SealedToken("sealed.v1.0000000000facade.OTHER")
@@ -227,13 +214,13 @@ async def test_nobody_waits_for_a_submission_that_is_gone(tables: Database, cloc
     work, waiting = await wait_for_token(tokens)
     await tables.run(lambda connection: connection.execute(delete(SUBMISSIONS)).rowcount)
     with pytest.raises(LeaseLost):
-        await tokens.intend(work.lease, make_token(state=MintedState.INTENDED), waiting)
+        await tokens.intend(work.lease, make_minted_token(state=MintedState.INTENDED), waiting)
     assert await tokens.all_left() == []
 
 
 async def test_a_row_is_signed_as_it_is(tables: Database, clock: Clock) -> None:
     """After a lost key: with the same key, nothing changes."""
-    await record(tables, make_token())
+    await record(tables, make_minted_token())
     [row] = await tables.run(lambda connection: connection.execute(MINTED_TOKENS.select()).all())
     assert sign_row(CHAIN.authenticity, row) == row.signature
-    assert await tokens_of(tables, clock).named([row.name]) == [make_token()]
+    assert await tokens_of(tables, clock).named([row.name]) == [make_minted_token()]

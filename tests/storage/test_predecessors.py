@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from bot.model.catalog import CredentialStatus
-from bot.model.minted import MintedState, MintedToken
+from bot.model.minted import MintedState
 from bot.model.move import Move
 from bot.model.predecessor import Fate, Predecessor
 from bot.model.submission import Opening, Sealed, State, Task
@@ -16,7 +16,16 @@ from bot.storage.minted_rows import add_token
 from bot.storage.minted_tokens import MintedTokens
 from bot.storage.sqlite import SqliteDatabase
 from bot.storage.submissions import Submissions
-from tests.make import ACCOUNT, CHAIN, FINDINGS, LAKE, NOW, make_ended_submission, make_key, make_new_submission
+from tests.make import (
+    ACCOUNT,
+    CHAIN,
+    FINDINGS,
+    NOW,
+    make_ended_submission,
+    make_key,
+    make_minted_token,
+    make_new_submission,
+)
 
 GRACE = timedelta(hours=1)
 ROTATED = make_ended_submission(
@@ -25,19 +34,7 @@ ROTATED = make_ended_submission(
     findings=replace(FINDINGS, credential=CredentialStatus.VALID),
     ended_at=NOW,
 )
-OLDER = MintedToken(
-    name="r2-credential-bot 0a1b2c3d lake 0123456789",
-    key=LAKE,
-    submission_id="V0EARLIER",
-    state=MintedState.RETIRED,
-    token_id="0e" * 16,
-    scope="bucket",
-    epoch=1,
-    intended_at=NOW - timedelta(days=30),
-    due_at=NOW + GRACE,
-    changed_at=NOW,
-    was_sent=True,
-)
+OLDER = make_minted_token(due_at=NOW + GRACE)
 
 FOUND: dict[str, tuple[dict[str, Any], Predecessor]] = {
     "to be revoked": ({}, Predecessor(fate=Fate.TO_BE_REVOKED, revoked_at=NOW + GRACE)),

@@ -32,7 +32,7 @@ _ALARMS: Final = {
         "Find out who stored that token there, and see that the bot's own rotation of this bucket ends well.",
     ),
     Alarm.NO_ROOM: (
-        "the account may have no more API tokens, and none is on its way to be taken back.",
+        "the account may have no more API tokens, and none is on its way to be revoked.",
         "Delete tokens that nobody uses, or ask Cloudflare to raise the quota and set R2_CREDENTIAL_ROTATE_QUOTA.",
     ),
     Alarm.NO_MINTER: (
@@ -112,7 +112,7 @@ def _figures(count: Count) -> str:
     }
     words = ", ".join(f"{number} {word}" for word, number in figures.items() if number or word == "done")
     if count.waits_for_room and not count.is_over:
-        return f"{words}; the next ones begin when earlier tokens are taken back, since the account may have no more."
+        return f"{words}; the next ones begin when earlier tokens are revoked, since the account may have no more."
     return f"{words}."
 
 

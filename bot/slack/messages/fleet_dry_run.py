@@ -22,7 +22,7 @@ _LEFT_OUT: Final = {
     LeftOut.NEEDS_REASON: "these need a reason: rotate each on its own",
     LeftOut.SWITCHED_OFF: "their catalogs are switched off",
     LeftOut.AT_WORK: "somebody is storing or rotating these now",
-    LeftOut.BUSY: "their earlier tokens are still being taken back",
+    LeftOut.BUSY: "their earlier tokens are still being revoked",
     LeftOut.RECENT: "rotated within the last 24 hours; name one in full to rotate it all the same",
 }
 
@@ -66,7 +66,7 @@ def _describe(plan: FleetPlan) -> str:
 
 def _describe_sums(sums: Sums) -> str:
     by_bot, by_minter = sums.buckets * REQUESTS_BY_BOT, sums.buckets * REQUESTS_BY_MINTER
-    what = "makes a new token, stores and tests it, and takes the bot's earlier one back"
+    what = "makes a new token, stores and tests it, and revokes the bot's earlier one"
     lines = [
         f"*{count_buckets(sums.buckets)}*: for each, the bot {what} {_span(sums.grace)} later. One goes first, alone.",
         f"\u2022 requests: {sums.requests} ({by_bot} with the bot's credentials, {by_minter} with the minting token)",
@@ -90,7 +90,7 @@ def _describe_quota(sums: Sums) -> str:
     minutes = _span(sums.between_batches)
     return (
         f"{room} more may be made, so it takes *{sums.batches} parts*, each after the earlier tokens of the part "
-        f"before are taken back ({minutes}). To have it faster, ask Cloudflare to raise it and set {_QUOTA}."
+        f"before are revoked ({minutes}). To have it faster, ask Cloudflare to raise it and set {_QUOTA}."
     )
 
 

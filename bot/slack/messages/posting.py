@@ -14,9 +14,18 @@ import structlog
 from bot.model.approval import Request, digest_of
 from bot.model.catalog import BucketKey, StoredCredential
 from bot.model.enabling import MayEnable, MayRotate, nobody_may, nobody_may_rotate
-from bot.model.errors import ApprovalChannelUnfit, ApprovalUnposted, SlackRefused, SlackTrouble, SlackUnavailable
+from bot.model.errors import (
+    ApprovalChannelUnfit,
+    ApprovalUnposted,
+    MembershipUnknown,
+    PersonUnknown,
+    SlackRefused,
+    SlackTrouble,
+    SlackUnavailable,
+)
 from bot.model.fleet import Count
 from bot.model.memory import Memory
+from bot.model.origin import origin_of
 from bot.model.predecessor import FindPredecessor, know_nothing
 from bot.model.submission import Pending, Posted, Submission, Way
 from bot.policy.scheduled import Overdue
@@ -58,6 +67,7 @@ _POSTED_BEFORE: Final = frozenset({"duplicate_message_not_found", "duplicate_cha
 
 _WHY_RESPONSE_URL: Final = "Posted this way because the bot itself may not post in this channel."
 _WHY_DIRECT: Final = "You get this as a direct message because the bot could not post in <#{}>{}."
+_MAY_NOT_SEE: Final = "the person who stored it may no longer see it"
 _WHY_BOTH: Final = (
     "You get this as a direct message because Slack did not say whether it was posted in <#{}>; it may be there too."
 )
@@ -101,7 +111,8 @@ class Poster:
         """Post the outcome wherever that is possible, and return where that was.
 
         Raises SlackTrouble when it must be retried later. When every place refuses, that is logged, and only the modal
-        shows the outcome. The person who submitted is always informed, even if they may no longer use the bot.
+        shows the outcome. The person who submitted is always informed, even if they may no longer use the bot. What the
+        bot did by itself is news to them: it goes only to one who may still see the bucket.
         """
         submission = pending.submission
         channel_id = submission.channel_id
@@ -213,9 +224,7 @@ class Poster:
         if unfit is None:
             return
         if not await self._sees(credential.stored_by, credential.key):  # it is news, not their own result
-            _log.warning(
-                "notice_not_posted", bucket=credential.bucket, because="the person who stored it may no longer see it"
-            )
+            _log.warning("notice_not_posted", bucket=credential.bucket, because=_MAY_NOT_SEE)
             return
         try:
             await self._post(credential.stored_by, build(_why_direct(channel_id, unfit)), name)
@@ -244,12 +253,22 @@ class Poster:
             raise
 
     async def _post_directly(self, submission: Submission, message: Json) -> Posted:
+        if origin_of(submission.id).is_the_bot and not await self._may_be_told(submission):
+            _log.error("result_not_posted", because=_MAY_NOT_SEE)
+            return Posted(place=None, way=Way.NONE)
         try:
             await self._post(submission.user_id, message, submission.id)
         except SlackRefused as refusal:
             _log.error("result_not_posted", slack_error=refusal.slack_error)
             return Posted(place=None, way=Way.NONE)
         return Posted(place=submission.user_id, way=Way.DIRECT_MESSAGE)
+
+    async def _may_be_told(self, submission: Submission) -> bool:
+        """Return whether the person may still know of the bucket; raises SlackTrouble where Slack does not say."""
+        try:
+            return await self._sees(submission.user_id, submission.key)
+        except (MembershipUnknown, PersonUnknown):
+            raise SlackUnavailable from None
 
     async def _builder(self, submission: Submission) -> Callable[..., Json]:
         """Return what builds the message for a `placement`; raises DatabaseTrouble."""

@@ -2,7 +2,6 @@
 
 import re
 import secrets
-import string
 from dataclasses import dataclass
 from typing import Final
 
@@ -23,19 +22,16 @@ from bot.slack.messages import render
 from bot.slack.messages.fleet_count import STOP
 from bot.slack.messages.fleet_dry_run import START, START_ALL, dry_run_message, running_text
 from bot.slack.stories.fleet_plan import make_plan, may_rotate, work_out
-from bot.slack.stories.parts import FleetParts, Parts
+from bot.slack.stories.parts import Parts
 from bot.slack.stories.refusal import refuse_lookup
 from bot.slack.stories.tell import tell_presser
-from bot.slack.subcommands import COMMAND
 from bot.storage.fleets import Started
 
-_ID: Final = re.compile(r"[a-z0-9]{10}")
-_ALPHABET: Final = string.ascii_lowercase + string.digits
+_ID: Final = re.compile(r"[0-9a-f]{10}")
 _MOST_SHOWN: Final = 80
 _MOST_ASKED: Final = 300
 """Characters of what was typed that the messages show; the buckets that it meant are recorded whole."""
 
-_OFF: Final = "The bot does not rotate credentials here. To store a token, type `{command}`."
 _NO_GLOB: Final = (
     "`{typed}` names no buckets: write names and globs of a-z, 0-9, hyphens, `*`, `?` and `[sets]`, with a blank "
     "between two and a leading `!` where buckets are not to be rotated."
@@ -71,29 +67,23 @@ class RotateMany:
         return None if wanted.globs else await self._say_running(command)
 
     async def _say_running(self, command: Command) -> str | None:
-        fleet = self.parts.fleet
-        if fleet is None:
-            return None
         try:
             (await self.parts.gate.permit(command.actor)).require(Verb.ROTATE, None, command.channel_id)
-            current = await fleet.fleets.current()
+            current = await self.parts.fleets.current()
         except BotError:
             return None  # the form says why
         return None if current is None else running_text(current)
 
     async def answer(self, command: Command) -> str | Json:
         """Return the sums of what was typed, or why there are none."""
-        fleet = self.parts.fleet
-        if fleet is None:
-            return _OFF.format(command=COMMAND)
         try:
             permit = await self.parts.gate.permit(command.actor)
             permit.require(Verb.ROTATE, None, command.channel_id)
-            current = await fleet.fleets.current()
+            current = await self.parts.fleets.current()
             if current is not None:
                 return running_text(current)
             problem = await self._find_problem(command)
-            return problem or await self._propose(command, fleet, permit)
+            return problem or await self._propose(command, permit)
         except BotError as error:
             return refuse_lookup(error, command.actor, self.parts.contact)
 
@@ -107,20 +97,20 @@ class RotateMany:
             return _NOT_HERE
         return await self.parts.channels.explain_problem(command.channel_id)
 
-    async def _propose(self, command: Command, parts: FleetParts, permit: Permit) -> str | Json:
+    async def _propose(self, command: Command, permit: Permit) -> str | Json:
         wanted = Wanted.read(command.bucket)
-        plan = await make_plan(self.parts, parts, wanted, permit, command.channel_id)
+        plan = await make_plan(self.parts, wanted, permit, command.channel_id)
         number = len(plan.own) + len(plan.others)
         if number > MOST_BUCKETS:
             return _TOO_MANY.format(number=number, most=MOST_BUCKETS)
         fleet = self._fleet(command, plan)
         if number:
-            await parts.fleets.propose(fleet)
-        return dry_run_message(plan, fleet, *await work_out(parts, plan))
+            await self.parts.fleets.propose(fleet)
+        return dry_run_message(plan, fleet, *await work_out(self.parts, plan))
 
     def _fleet(self, command: Command, plan: FleetPlan) -> Fleet:
         return Fleet(
-            id="".join(secrets.choice(_ALPHABET) for _ in range(10)),
+            id=secrets.token_hex(5),
             account_id=self.parts.account_id,
             team_id=self.parts.gate.home.team_id,
             user_id=command.actor.user_id,
@@ -146,17 +136,17 @@ class RotateMany:
 
     async def _start(self, press: Press) -> str:
         """Return what the person reads; "" if it has begun."""
-        parts, fleet = self.parts.fleet, await self._find(press)
+        fleets, fleet = self.parts.fleets, await self._find(press)
         permit = await self.parts.gate.permit(press.actor)
-        if parts is None or fleet is None:
+        if fleet is None:
             return _TOO_OLD
         if fleet.user_id != press.actor.user_id:
             return _NOT_YOURS
         permit.require(Verb.ROTATE, None, fleet.channel_id)
-        started = await parts.fleets.start(fleet, with_others=press.action_id == START_ALL)
+        started = await fleets.start(fleet, with_others=press.action_id == START_ALL)
         _log.info("fleet_received", user=fleet.user_id, fleet=fleet.id, outcome=started.value)
         if started is Started.ANOTHER_RUNS:
-            current = await parts.fleets.current()
+            current = await fleets.current()
             return running_text(current) if current is not None else _TOO_OLD
         return "" if started is Started.STARTED else _TOO_OLD
 
@@ -172,25 +162,23 @@ class RotateMany:
 
     async def _stop(self, press: Press) -> str:
         """Return what the person reads; "" if it stops."""
-        parts, fleet = self.parts.fleet, await self._find(press)
+        fleets, fleet = self.parts.fleets, await self._find(press)
         permit = await self.parts.gate.permit(press.actor)
-        if parts is None or fleet is None:
+        if fleet is None:
             return _OVER
         if fleet.user_id != press.actor.user_id and not self._may_rotate_all(permit, fleet):
             return _MAY_NOT_STOP
-        stopped = await parts.fleets.stop(fleet, by=press.actor.user_id)
+        stopped = await fleets.stop(fleet, by=press.actor.user_id)
         if stopped is None:  # changed since it was read: its message was noted, or it has ended
-            again = await parts.fleets.find(fleet.id)
-            stopped = None if again is None else await parts.fleets.stop(again, by=press.actor.user_id)
+            again = await fleets.find(fleet.id)
+            stopped = None if again is None else await fleets.stop(again, by=press.actor.user_id)
         if stopped is None:
             return _OVER
         _log.info("fleet_stopped_by_person", user=press.actor.user_id, fleet=fleet.id)
         return ""
 
     async def _find(self, press: Press) -> Fleet | None:
-        parts = self.parts.fleet
-        is_id = _ID.fullmatch(press.value) is not None
-        return await parts.fleets.find(press.value) if parts is not None and is_id else None
+        return await self.parts.fleets.find(press.value) if _ID.fullmatch(press.value) else None
 
     @staticmethod
     def _may_rotate_all(permit: Permit, fleet: Fleet) -> bool:

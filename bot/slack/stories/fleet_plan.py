@@ -6,12 +6,12 @@ from bot.model.fleet_plan import FleetPlan, LeftOut, OwnTokens, Wanted
 from bot.model.fleet_sums import Sums
 from bot.policy.permit import Permit
 from bot.policy.rules import Verb
-from bot.slack.stories.parts import FleetParts, Parts
+from bot.slack.stories.parts import Parts
 
 
-async def make_plan(parts: Parts, fleet: FleetParts, wanted: Wanted, permit: Permit, channel_id: str) -> FleetPlan:
+async def make_plan(parts: Parts, wanted: Wanted, permit: Permit, channel_id: str) -> FleetPlan:
     """Return what would be rotated, and what would not be and why; names nothing that the person may not see."""
-    tokens = OwnTokens.of(await fleet.tokens.all_left())
+    tokens = OwnTokens.of(await parts.rotations.tokens.all_left())
     at_work = {key.bucket for key in await parts.submissions.unreported_keys()}
     seen = await parts.visibility.of(permit)
     plan, now = FleetPlan(wanted=wanted), parts.clock()
@@ -27,13 +27,13 @@ async def make_plan(parts: Parts, fleet: FleetParts, wanted: Wanted, permit: Per
     return plan
 
 
-async def work_out(fleet: FleetParts, plan: FleetPlan) -> tuple[Sums, Sums]:
+async def work_out(parts: Parts, plan: FleetPlan) -> tuple[Sums, Sums]:
     """Return what it takes for those that hold a token of ours, and for all of them."""
-    tokens = await fleet.room.tokens()
+    tokens, terms = await parts.room.tokens(), parts.rotations.terms
 
     def sums(buckets: list[str]) -> Sums:
         first = len(plan.first.intersection(buckets))
-        return Sums(buckets=len(buckets), first=first, tokens=tokens, quota=fleet.quota, grace=fleet.grace)
+        return Sums(buckets=len(buckets), first=first, tokens=tokens, quota=terms.quota, grace=terms.grace)
 
     return sums(plan.own), sums([*plan.own, *plan.others])
 

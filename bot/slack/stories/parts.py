@@ -18,7 +18,6 @@ from bot.slack.stories.visibility import Visibility
 from bot.storage.approvals import Approvals
 from bot.storage.catalogs import Catalogs
 from bot.storage.fleets import Fleets
-from bot.storage.minted_tokens import MintedTokens
 from bot.storage.submissions import Submissions
 
 
@@ -30,21 +29,11 @@ class WantSnapshot(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FleetParts:
-    """What is needed to rotate many buckets; `grace` is how long earlier tokens are kept."""
-
-    fleets: Fleets
-    tokens: MintedTokens
-    room: FleetRoom
-    quota: int
-    grace: timedelta
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
     """Within Slack's 3 s a story waits only for the database and for Slack.
 
-    `contact` is whom a refused person should ask. `may_enable`: whether a result offers to enable its catalog.
+    `contact` is whom a refused person should ask. `room`: how many more tokens the account may have. `may_enable`:
+    whether a result offers to enable its catalog.
     """
 
     account_id: str
@@ -62,8 +51,9 @@ class Parts:
     clock: Callable[[], datetime]
     visibility: Visibility
     rotations: Rotations
+    fleets: Fleets
+    room: FleetRoom
     may_enable: MayEnable = nobody_may
-    fleet: FleetParts | None = None
 
     def key(self, bucket: str) -> BucketKey:
         """Return the slot of a bucket of the account."""

@@ -75,7 +75,7 @@ def test_no_asterisk_of_what_was_asked_stands_in_bold_text() -> None:
 
 def test_it_says_that_it_waits_for_room() -> None:
     """An hour without a change would look like a fault."""
-    words = "the next ones begin when earlier tokens are taken back"
+    words = "the next ones begin when earlier tokens are revoked"
     assert words in fleet_message(Count(fleet=make_fleet(), waits_for_room=True))["text"]
 
 

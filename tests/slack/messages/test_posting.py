@@ -19,10 +19,19 @@ from structlog.testing import capture_logs
 
 from bot.model.approval import Request, digest_of
 from bot.model.catalog import BucketKey, CredentialStatus, StoredCredential
-from bot.model.errors import ApprovalChannelUnfit, ApprovalUnposted, SlackTrouble, SlackUnavailable
+from bot.model.errors import (
+    AccessRefused,
+    ApprovalChannelUnfit,
+    ApprovalUnposted,
+    MembershipUnknown,
+    PersonUnknown,
+    SlackTrouble,
+    SlackUnavailable,
+)
+from bot.model.origin import id_of_healing, id_of_scheduled
 from bot.model.place import DIRECT
 from bot.model.predecessor import Fate, Predecessor
-from bot.model.submission import RESPONSE_URL_LIFETIME, Pending, Sealed, SealedResponseUrl, State, Submission, Task
+from bot.model.submission import RESPONSE_URL_LIFETIME, Pending, Sealed, SealedResponseUrl, State, Submission, Task, Way
 from bot.policy.scheduled import Overdue
 from bot.sandbox.slack import FakeSlack
 from bot.sandbox.workspace import FakeSlackConfig, Message, dm_id
@@ -64,6 +73,7 @@ class Scene:
     allowed: tuple[str, ...] | None = None
     host_of_urls: str = ""
     is_seen: bool = True
+    unknown: type[AccessRefused] | None = None
     seers: list[tuple[str, BucketKey]] = field(default_factory=list)
 
     def clock(self) -> datetime:
@@ -88,6 +98,8 @@ class Scene:
 
         async def sees(user_id: str, key: BucketKey) -> bool:
             self.seers.append((user_id, key))
+            if self.unknown is not None:
+                raise self.unknown
             return self.is_seen
 
         return Poster(
@@ -651,6 +663,37 @@ async def test_a_notice_is_not_sent_to_a_person_who_may_no_longer_see_the_bucket
         await say(scene.poster, replace(LAKE, channel_id=channel_id))
     assert (scene.places, words in str(logs)) == ([], False)
     assert logs[-1]["event"] == "notice_not_posted"
+
+
+BY_ITSELF = [id_of_scheduled("lake", 7), id_of_healing("r2-credential-bot 0a0a0a0a lake 0123456789", 1)]
+
+
+@pytest.mark.parametrize("submission_id", BY_ITSELF)
+@pytest.mark.parametrize("channel_id", [MEMBER, DIRECT])
+async def test_what_the_bot_did_by_itself_is_not_told_to_a_person_who_may_no_longer_see_the_bucket(
+    scene: Scene, submission_id: str, channel_id: str
+) -> None:
+    """They asked for nothing: it would tell them of each rotation for ever."""
+    scene.slack.change_channel(MEMBER, is_archived=True)
+    ended = replace(STORED, id=submission_id, channel_id=channel_id)
+    await scene.poster.post_result(pending(ended))
+    assert scene.places == [dm_id(ADA)]
+    scene.is_seen = False
+    with capture_logs() as logs:
+        posted = await scene.poster.post_result(pending(replace(ended, id=f"{submission_id}0")))
+    assert (scene.places, posted.way) == ([dm_id(ADA)], Way.NONE)
+    assert logs[-1]["event"] == "result_not_posted"
+
+
+@pytest.mark.parametrize("unknown", [MembershipUnknown, PersonUnknown])
+async def test_what_the_bot_did_by_itself_waits_until_slack_says_who_a_person_is(
+    scene: Scene, unknown: type[AccessRefused]
+) -> None:
+    """It is told later, or not at all."""
+    scene.unknown = unknown
+    with pytest.raises(SlackUnavailable):
+        await scene.poster.post_result(pending(replace(STORED, id=BY_ITSELF[0], channel_id=DIRECT)))
+    assert scene.places == []
 
 
 @pytest.mark.parametrize(("say", "words"), NOTICES.values(), ids=NOTICES)

@@ -8,8 +8,7 @@ from sqlalchemy import select
 
 from bot.model.errors import VerbNotAllowed
 from bot.model.fleet import MOST_BUCKETS, PROPOSAL_LIFETIME, Count, Fleet, FleetState
-from bot.model.minted import MintedState, MintedToken
-from bot.model.token_name import TokenName
+from bot.model.minted import MintedState
 from bot.policy.rules import People, Rule, Verb
 from bot.sandbox.workspace import Message
 from bot.slack.messages.fleet_count import STOP, fleet_message
@@ -19,7 +18,7 @@ from bot.storage.minted_rows import add_token
 from bot.storage.schema import AUDIT
 from bot.storage.sqlite import SqliteDatabase
 from tests.desk import ADA, BUCKET, GRACE, MALLORY, PARTNER, PLATFORM, Desk, ask
-from tests.make import ACCOUNT, AUTHENTICITY, CHAIN, make_key, make_new_submission
+from tests.make import ACCOUNT, AUTHENTICITY, CHAIN, make_key, make_minted_token, make_new_submission
 
 ROTATES = Rule(name="rotate", who=People(users=frozenset({ADA, GRACE})), verbs=frozenset(Verb))
 OURS = ("team-a", "team-b", "team-c")
@@ -45,20 +44,8 @@ async def give(
     since: timedelta = timedelta(days=20),
 ) -> None:
     """Record a token of ours."""
-    at = desk.clock() - since
-    token = MintedToken(
-        name=str(TokenName.new("0" * 8, bucket)),
-        key=make_key(bucket),
-        submission_id=None,
-        state=state,
-        token_id="0f" * 16,
-        scope="bucket",
-        epoch=1,
-        intended_at=at,
-        due_at=desk.clock() + timedelta(minutes=40),
-        changed_at=at,
-        was_sent=True,
-    )
+    at, due_at = desk.clock() - since, desk.clock() + timedelta(minutes=40)
+    token = make_minted_token(bucket, state=state, intended_at=at, due_at=due_at, changed_at=at)
     await database.run(lambda connection: add_token(connection, CHAIN, token))
 
 
@@ -80,7 +67,7 @@ def buttons(message: Message) -> dict[str, str]:
 
 async def recorded(desk: Desk) -> Fleet | None:
     """Return the fleet that runs."""
-    return await desk.fleet.fleets.current()
+    return await desk.fleets.current()
 
 
 async def audited(database: SqliteDatabase) -> list[tuple[str, str | None, str, str]]:
@@ -145,7 +132,7 @@ async def test_what_is_left_out_is_named_with_its_reason(house: Desk, database: 
         "1: these need a reason: rotate each on its own: `reasons`",
         "1: their catalogs are switched off: `old-events`",
         "1: somebody is storing or rotating these now: `team-open`",
-        "1: their earlier tokens are still being taken back, until <!date",
+        "1: their earlier tokens are still being revoked, until <!date",
         "1: rotated within the last 24 hours; name one in full to rotate it all the same: `team-fresh`",
         "1: no catalog is known by that name: `none-such`",
     ):
@@ -204,13 +191,6 @@ async def test_without_the_verb_nothing_is_rotated(desk: Desk) -> None:
     answer = await ask(desk, "rotate team-*")
     assert VerbNotAllowed.user_message in answer.shown_text
     assert buttons(answer) == {}
-
-
-async def test_where_nothing_is_rotated_the_answer_says_so(house: Desk) -> None:
-    """As in a process that was built without it."""
-    house.fleet = None  # type: ignore[assignment]  # as `Parts` has it by default
-    house.serve(ROTATES)
-    assert "does not rotate credentials here" in (await ask(house, "rotate team-*")).text
 
 
 async def test_a_group_message_is_no_place_for_it(house: Desk) -> None:

@@ -42,7 +42,7 @@ from tests.desk import (
     ask,
     shown_in,
 )
-from tests.make import CHAIN, make_key
+from tests.make import CHAIN, make_key, make_minted_token
 from tests.slack.stories.test_store import bring_to
 
 ROTATING = Rule(
@@ -77,20 +77,8 @@ def shown(desk: Desk, user: str = ADA) -> Modal:
 
 async def keep_token(desk: Desk, state: MintedState, **changes: Any) -> MintedToken:  # noqa: ANN401 - its fields
     """Record a token that the bot made for the bucket earlier."""
-    fields: dict[str, Any] = {
-        "name": "r2-credential-bot 0a1b2c3d analytics-events 0123456789",
-        "key": make_key(BUCKET),
-        "submission_id": "V0EARLIER",
-        "state": state,
-        "token_id": "0e" * 16,
-        "scope": "bucket",
-        "epoch": 1,
-        "intended_at": desk.clock(),
-        "due_at": desk.clock() + timedelta(hours=1),
-        "changed_at": desk.clock(),
-        "was_sent": True,
-    }
-    token = MintedToken(**(fields | changes))
+    due_at = desk.clock() + timedelta(hours=1)
+    token = replace(make_minted_token(BUCKET, state=state, due_at=due_at, changed_at=desk.clock()), **changes)
     await desk.tokens._database.run(lambda connection: add_token(connection, CHAIN, token))
     return token
 
