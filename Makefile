@@ -8,7 +8,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # which takes 9 s of CPU instead of 3. Three workers for each of two cores: more than half of the time is waiting.
 PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 6 --dist loadscope --no-loadscope-reorder
 
-.PHONY: sandbox run test test-all unit coverage lint check-deploy image-test docs bench chaos chaos-rotate soak attack fuzz supply-chain dist test-wheels lock clean
+.PHONY: sandbox run test test-all unit coverage lint check-deploy image-test docs bench chaos chaos-rotate plants soak attack fuzz supply-chain dist test-wheels lock clean
 
 sandbox: $(VENV)/.run ## try the bot: a page, a fake Slack and a fake Cloudflare, all on this machine
 	$(BIN)/r2-credential-bot sandbox
@@ -61,6 +61,9 @@ chaos: $(VENV)/.dev ## kill the bot at random moments, on SQLite and PostgreSQL,
 
 chaos-rotate: $(VENV)/.dev ## rotate 200 times while processes are killed and frozen, and look at what is left; CHAOS="postgres 40 4 7" is a try, with a seed
 	$(BIN)/python -m tests.chaos.rotations $(CHAOS)
+
+plants: $(VENV)/.dev ## leave one rule of rotation out after the other, and see that the state machine finds each (some minutes)
+	$(BIN)/python -m tests.rotation.plants
 
 soak: $(VENV)/.dev ## run the bot for half an hour at 20 submissions a second; fails if anything grows or is lost; SOAK="60" is a try
 	$(BIN)/python -m tests.soak $(SOAK)

@@ -123,7 +123,7 @@ class TokenQuotaReached(MintingError):
     setting = "R2_CREDENTIAL_ROTATE_QUOTA"
     operator_fix = (
         "delete account API tokens that nobody uses, or have Cloudflare raise the quota and set it; the bot leaves the "
-        "last 10 to others"
+        "last 10 to others; *Only look* has the sum"
     )
 
 

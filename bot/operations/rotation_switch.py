@@ -73,7 +73,7 @@ def minter_check(
         try:
             return [find_in_standing(await standing(), clock())]
         except DatabaseTrouble:
-            return [_doubt("minter_not_asked", "not known: no database")]
+            return [_doubt("minter_not_asked", "whether a minter is at work is not known: no database answers")]
 
     return Check(part=Part.ROTATION, examine=examine)
 

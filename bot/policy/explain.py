@@ -16,7 +16,7 @@ from bot.model.errors import (
     VerbNotAllowed,
 )
 from bot.policy.decision import decide
-from bot.policy.rules import APPLIES_TO, Person, Request, Rule, Verb
+from bot.policy.rules import APPLIES_TO, Person, Request, Rule, Verb, find_fitting
 
 _WHY: Final[Mapping[type[AccessRefused], str]] = {
     NotAllowed: "not about this person",
@@ -107,7 +107,7 @@ def _list(channels: Sequence[str], of: int) -> str:
 
 def _find_doubts(rules: Sequence[Rule], request: Request) -> list[Rule]:
     """Return the rules that would fit, if Slack said that the person is in one of their user groups."""
-    fitting = [rule for rule in rules if rule.refuse_of_anybody(request) is None]
+    fitting = find_fitting(rules, request)
     return [rule for rule in fitting if isinstance(rule.refuse(request), _DOUBTS)]
 
 

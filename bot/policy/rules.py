@@ -197,6 +197,11 @@ class Allowlist:
         return (rule,)
 
 
+def find_fitting(rules: Iterable[Rule], request: Request) -> list[Rule]:
+    """Return the rules that let somebody do this, whoever it is."""
+    return [rule for rule in rules if rule.refuse_of_anybody(request) is None]
+
+
 def grants(rules: Iterable[Rule], verb: Verb) -> bool:
     """Return whether any rule lets anyone do this anywhere."""
     return any(verb in rule.verbs for rule in rules)

@@ -8,7 +8,7 @@ from bot.model import bucket_globs
 from bot.model.catalog import StoredCredential
 from bot.model.known_catalogs import KnownCatalogs
 from bot.model.timetable import RotationFailure, Timetable
-from bot.policy.rules import Request, Rule, Verb
+from bot.policy.rules import Request, Rule, Verb, find_fitting
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +58,7 @@ class Scheduled:
         if self.globs and not bucket_globs.serves(self.globs, credential.bucket):
             return False
         request = Request(verb=Verb.ROTATE, key=credential.key, channel_id=credential.channel_id)
-        return any(rule.refuse_of_anybody(request) is None for rule in self.rules())
+        return bool(find_fitting(self.rules(), request))
 
 
 NOT_SCHEDULED = Scheduled(timetable=None, globs=(), rules=tuple)

@@ -15,7 +15,7 @@ from bot.model.finding import Check
 from bot.operations.rotation_gauges import of_rotation
 from bot.operations.rotation_switch import has_own_switch, is_rotation_on, minter_check, rotation_check
 from bot.operations.sources import of_pace
-from bot.policy.rules import Request, Verb
+from bot.policy.rules import Request, Verb, find_fitting
 from bot.roles.base import Base, pace_of
 from bot.rotation.heal import Healing
 from bot.rotation.housekeeping import Housekeeping
@@ -99,8 +99,7 @@ def _watch_others(base: Base) -> Check:
 
 async def _client(base: Base, installations: Installations) -> MintingClient:
     def serves(key: BucketKey) -> bool:
-        request = Request(verb=Verb.ROTATE, key=key)
-        return any(rule.refuse_of_anybody(request) is None for rule in base.policy.rules)
+        return bool(find_fitting(base.policy.rules, Request(verb=Verb.ROTATE, key=key)))
 
     pace = pace_of(base, of_minting=True)
     if not base.settings.role.delivers:

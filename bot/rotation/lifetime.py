@@ -7,7 +7,7 @@ from typing import Final
 
 from bot.model import bucket_globs
 from bot.model.catalog import BucketKey
-from bot.policy.rules import Request, Rule, Verb
+from bot.policy.rules import Request, Rule, Verb, find_fitting
 
 WITHOUT_SCHEDULE: Final = timedelta(days=90)
 """Where nothing rotates it by itself: people are reminded before it expires."""
@@ -27,14 +27,11 @@ class Lifetime:
     def expires_at(self, key: BucketKey, now: datetime) -> datetime:
         """Return the expiry of a token for this bucket, in whole seconds, as Cloudflare takes it."""
         wanted = self._wanted(key)
-        limits = [limit for rule in self._rules_of(key) if (limit := rule.max_token_lifetime) is not None]
+        fitting = find_fitting(self.rules(), Request(verb=Verb.ROTATE, key=key))
+        limits = [limit for rule in fitting if (limit := rule.max_token_lifetime) is not None]
         return (now + min([wanted, *limits])).replace(microsecond=0)
 
     def _wanted(self, key: BucketKey) -> timedelta:
         if self.every is None or (self.globs and not bucket_globs.serves(self.globs, key.bucket)):
             return WITHOUT_SCHEDULE
         return max(self.every * 1.5, self.every + _SPARE)
-
-    def _rules_of(self, key: BucketKey) -> list[Rule]:
-        request = Request(verb=Verb.ROTATE, key=key)
-        return [rule for rule in self.rules() if rule.refuse_of_anybody(request) is None]

@@ -119,9 +119,15 @@ def _removed(text: str) -> Finding:
     )
 
 
-def judge_public_key(key_id: str, seen: Collection[str]) -> Finding:
-    """Return whether a worker has the private half of the key of one who only seals; `seen` are the workers' keys."""
+def judge_public_key(key_id: str, seen: Collection[str] | None) -> Finding:
+    """Return whether a worker has the private half of the key of one who only seals.
+
+    `seen` are the workers' keys, None where the database was not read.
+    """
     known = {"key_id": key_id}
+    if seen is None:
+        text = f"whether a worker has the private half of the public key {key_id} is not known: no database answers"
+        return Finding(part=Part.KEYS, event="workers_not_asked", text=text, mark=Mark.WARNING, known=known)
     if key_id in seen:
         text = f"seals with the public key {key_id}, and a worker has its private half"
         return Finding(part=Part.KEYS, event="keys_fit", text=text, known=known)

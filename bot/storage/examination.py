@@ -50,10 +50,10 @@ _NO_EXTRA: Final = Trouble(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _KeyIds:
-    """The keys that are needed to open what is sealed, and those that a worker has lately had."""
+    """The keys that are needed to open what is sealed, and those that a worker has lately had (None: not known)."""
 
     needed: frozenset[str] = frozenset()
-    seen: frozenset[str] = frozenset()
+    seen: frozenset[str] | None = None
 
 
 class _Undo(Exception):  # noqa: N818 - ends a transaction that must leave nothing behind
@@ -198,7 +198,7 @@ async def _undone(database: Database, work: Callable[[Connection], object]) -> N
 
 async def _find_key_ids(database: Database, now: datetime) -> _KeyIds:
     if not await database.run(is_up_to_date):
-        return _KeyIds()
+        return _KeyIds(seen=frozenset())
     return _KeyIds(needed=await find_needed_keys(database, now), seen=await find_seen(database, now))
 
 

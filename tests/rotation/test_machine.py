@@ -34,13 +34,13 @@ def postgres(postgres_server: str) -> Iterator[Postgres]:
         execute(postgres_server, f"DROP DATABASE {name} WITH (FORCE)")
 
 
-@pytest.mark.parametrize("examples", [10, pytest.param(300, marks=pytest.mark.thorough)])
+@pytest.mark.parametrize("examples", [10, pytest.param(100, marks=pytest.mark.thorough)])
 def test_the_invariants_hold_on_sqlite(sqlite_files: SqliteFiles, examples: int) -> None:
     """Whatever happens in between, on real files."""
     explore(sqlite_files, EXAMPLES or examples, is_random=bool(EXAMPLES))
 
 
-@pytest.mark.parametrize("examples", [3, pytest.param(60, marks=pytest.mark.thorough)])
+@pytest.mark.parametrize("examples", [3, pytest.param(25, marks=pytest.mark.thorough)])
 def test_the_invariants_hold_on_postgresql(postgres: Postgres, examples: int) -> None:
     """The same on a real server, where a transaction takes longer: fewer histories."""
     explore(postgres, EXAMPLES or examples, is_random=bool(EXAMPLES))

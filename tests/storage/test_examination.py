@@ -13,6 +13,7 @@ import pytest
 
 from bot.model.finding import Finding, Mark, Part
 from bot.model.role import Role
+from bot.sandbox.process import find_free_port
 from bot.sealing.hpke import generate_private_key, load_private_keys, public_pem
 from bot.settings import LoadedSettings
 from bot.storage.backup import back_up
@@ -376,6 +377,13 @@ def on_postgres(load: LoadSettings, url: str, role: Role = Role.WORKER, private:
         "R2_CREDENTIAL_SEALING_PUBLIC_KEY": public_pem(load_private_keys(private)[0]),
     }
     return load({"R2_CREDENTIAL_DATABASE_URL": url, **keys}, role)
+
+
+async def test_without_a_server_no_worker_is_missed(load: LoadSettings) -> None:
+    """It is only not known whether one is there: an operator in the night would look for a dead worker."""
+    away = on_postgres(load, f"postgresql://bot@127.0.0.1:{find_free_port()}/bot", Role.GATEWAY)
+    _, keys = await examine(away)
+    assert (keys.mark, keys.event) == (Mark.WARNING, "workers_not_asked")
 
 
 async def test_an_empty_server_is_left_empty(load: LoadSettings, postgres_url: str) -> None:

@@ -177,7 +177,9 @@ class RedactedProgress:
         """What it waits for and until when, or ""."""
         if self.error is None or self.waits_until is None:
             return self._say_who_approves() if self.is_awaiting_approval else ""
-        return f"{_reason_to_wait(self.error)} The bot tries again by itself at {moment(self.waits_until)}."
+        # While a token is made, another process tries, and says no time; what is known is when it gives up.
+        again = "goes on trying until" if self.state is State.MINTING else "tries again by itself at"
+        return f"{_reason_to_wait(self.error)} The bot {again} {moment(self.waits_until)}."
 
 
 def _reached(submission: Submission) -> State:

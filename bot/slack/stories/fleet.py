@@ -2,7 +2,6 @@
 
 import re
 import secrets
-import string
 from dataclasses import dataclass
 from typing import Final
 
@@ -28,8 +27,7 @@ from bot.slack.stories.refusal import refuse_lookup
 from bot.slack.stories.tell import tell_presser
 from bot.storage.fleets import Started
 
-_ID: Final = re.compile(r"[a-z0-9]{10}")
-_ALPHABET: Final = string.ascii_lowercase + string.digits
+_ID: Final = re.compile(r"[0-9a-f]{10}")
 _MOST_SHOWN: Final = 80
 _MOST_ASKED: Final = 300
 """Characters of what was typed that the messages show; the buckets that it meant are recorded whole."""
@@ -112,7 +110,7 @@ class RotateMany:
 
     def _fleet(self, command: Command, plan: FleetPlan) -> Fleet:
         return Fleet(
-            id="".join(secrets.choice(_ALPHABET) for _ in range(10)),
+            id=secrets.token_hex(5),
             account_id=self.parts.account_id,
             team_id=self.parts.gate.home.team_id,
             user_id=command.actor.user_id,

@@ -180,3 +180,16 @@ def test_a_token_that_cloudflare_does_not_know_yet_is_waited_for_in_words() -> N
     assert RedactedProgress.of(waiting, NOW, steps_of(Task.ROTATE)).waiting.startswith(
         "Waiting for Cloudflare to know this token: a new one can take up to a minute."
     )
+
+
+def test_while_a_token_is_made_no_time_is_promised() -> None:
+    """Another process tries it every few seconds; the delivery's own time is that of giving up, an hour away."""
+    waiting = make_submission(
+        task=Task.ROTATE,
+        state=State.MINTING,
+        error_code="cloudflare_unavailable",
+        next_attempt_at=NOW + timedelta(hours=1),
+    )
+    said = RedactedProgress.of(waiting, NOW, steps_of(Task.ROTATE)).waiting
+    assert said.startswith("Cloudflare is having problems. The bot goes on trying until <!date^")
+    assert "tries again" not in said
