@@ -16,8 +16,12 @@ def new_rotation(  # noqa: PLR0913 - all by name
     ttl: timedelta,
     user_id: str,
     reason: str = "",
+    asked_at: datetime | None = None,
 ) -> NewSubmission:
-    """Return a submission that asks for a new token in this bucket's slot."""
+    """Return a submission that asks for a new token in this bucket's slot.
+
+    What somebody else has sent for it since `asked_at` is newer, and wins.
+    """
     return NewSubmission(
         id=submission_id,
         task=Task.ROTATE,
@@ -29,7 +33,7 @@ def new_rotation(  # noqa: PLR0913 - all by name
         token_kind=TokenKind.ACCOUNT,
         last_four="",
         sealed=Sealed(),
-        sent_at=now,
+        sent_at=asked_at or now,
         accepted_at=now,
         expires_at=now + ttl,
     )

@@ -186,6 +186,7 @@ class FleetEngine:
             now=self._clock(),
             ttl=self._ttl,
             user_id=fleet.user_id,
+            asked_at=fleet.started_at,
         )
 
     async def _tell(self, fleet: Fleet, progress: Progress) -> None:

@@ -72,7 +72,7 @@ class MintedTokens:
 
     async def to_test(self, due_before: datetime | None = None) -> list[BucketKey]:
         """Return the buckets whose slots are to be tested by a worker, or those that were due before that time."""
-        is_disabled = _ROW.account_id == self._account_id, _ROW.state == MintedState.DISABLED.value
+        is_disabled = IS_LEFT, _ROW.account_id == self._account_id, _ROW.state == MintedState.DISABLED.value
         is_due = () if due_before is None else (_ROW.due_at < due_before,)
         query = select(_ROW.bucket).where(*is_disabled, *is_due).distinct()
         buckets = await self._database.run(lambda connection: connection.scalars(query).all())
@@ -84,7 +84,8 @@ class MintedTokens:
 
     async def next_due(self) -> datetime | None:
         """Return when the minter has something to do next, as far as it is known; a waiting person comes earlier."""
-        query = select(func.min(_ROW.due_at)).where(_ROW.account_id == self._account_id, _ROW.state.in_(_MINTERS))
+        its = IS_LEFT, _ROW.account_id == self._account_id, _ROW.state.in_(_MINTERS)
+        query = select(func.min(_ROW.due_at)).where(*its)
         return await self._database.run(lambda connection: connection.scalar(query))
 
     async def take(self, key: BucketKey) -> MintingWork | None:
@@ -318,7 +319,7 @@ def _read_due(connection: Connection, account_id: str, now: datetime) -> list[Bu
     When 500 tokens are to be taken back at the same moment, beginning with each of them before the first is finished
     would have every slot tested twice.
     """
-    is_due = _ROW.account_id == account_id, _ROW.state.in_(_MINTERS), _ROW.due_at <= now
+    is_due = IS_LEFT, _ROW.account_id == account_id, _ROW.state.in_(_MINTERS), _ROW.due_at <= now
     is_open = SUBMISSIONS.c.reported_at.is_(None), SUBMISSIONS.c.state == State.MINTING.value
     waits = SUBMISSIONS.c.account_id == account_id, *is_open
     rank = case((_ROW.state.in_(_BEGINNING), 1), else_=0).label("rank")

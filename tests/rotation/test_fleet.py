@@ -12,13 +12,14 @@ import pytest_asyncio
 from structlog.testing import capture_logs
 
 from bot.model.errors import LeaseLost, SlackRefused, SlackUnavailable
-from bot.model.fleet import MOST_FAILED, Alarm, Fleet, FleetState, Outcome
+from bot.model.fleet import MOST_FAILED, SUPERSEDED, Alarm, Fleet, FleetState, Outcome
 from bot.model.minted import PRESENT_FOR
 from bot.model.origin import id_in_fleet
 from bot.model.submission import NewSubmission, State
 from bot.rotation.ask import new_rotation
 from bot.rotation.fleet import EDIT_EVERY
 from bot.sandbox.account_tokens import Flaw
+from bot.sandbox.tokens import Behaviour, make_token
 from bot.sandbox.workspace import PATIENCE
 from bot.storage.database import Database
 from bot.storage.fleets import HELD_FOR
@@ -69,6 +70,20 @@ async def test_one_goes_first_and_then_all_are_rotated(fleet: FleetRig) -> None:
     assert (fleet.rig.posts.posted, fleet.board.posts, fleet.board.told) == ([], 1, [])
     assert len(fleet.board.last.of(Outcome.DONE)) == len(buckets)
     assert fleet.board.last.is_over
+
+
+async def test_what_a_person_stores_after_the_press_stays(fleet: FleetRig) -> None:
+    """The fleet comes to that bucket later, but was pressed before: the newer one wins, as anywhere."""
+    buckets = names(3)
+    await fleet.begin(*buckets)
+    await fleet.take_steps()
+    fleet.rig.clock.advance(SECOND)
+    token = make_token(Behaviour.GOOD)
+    pasted = await fleet.rig.paste(buckets[2], token)
+    await fleet.run_to_its_end()
+    assert (await fleet.rig.find(pasted)).state is State.STORED
+    assert fleet.rig.fake.stored_token(buckets[2]) == token
+    assert [(each.bucket, each.why) for each in fleet.board.last.of(Outcome.FAILED)] == [(buckets[2], SUPERSEDED)]
 
 
 @ON_ONE_ENGINE

@@ -4,7 +4,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import Connection, delete, update
+from sqlalchemy import Connection, Engine, delete, event, update
 from structlog.testing import capture_logs
 
 from bot.model.audit import Event
@@ -14,7 +14,7 @@ from bot.model.submission import Pending, Sealed, SealedToken, State, Task
 from bot.storage.database import Database
 from bot.storage.minted_rows import add_token, sign_row
 from bot.storage.minted_tokens import HELD_FOR, MintedTokens
-from bot.storage.schema import AUDIT, MINTED_TOKENS, SUBMISSIONS
+from bot.storage.schema import AUDIT, IS_LEFT, MINTED_TOKENS, SUBMISSIONS
 from bot.storage.submissions import Submissions
 from tests.clock import Clock
 from tests.make import ACCOUNT, CHAIN, LAKE, NOW, make_minted_token, make_new_submission
@@ -224,3 +224,22 @@ async def test_a_row_is_signed_as_it_is(tables: Database, clock: Clock) -> None:
     [row] = await tables.run(lambda connection: connection.execute(MINTED_TOKENS.select()).all())
     assert sign_row(CHAIN.authenticity, row) == row.signature
     assert await tokens_of(tables, clock).named([row.name]) == [make_minted_token()]
+
+
+async def test_what_is_asked_each_second_reads_no_token_that_is_over(tables: Database, clock: Clock) -> None:
+    """Years of them are kept: looking through 100,000 took 25 ms each time, in the thread that also writes."""
+    tokens, asked = tokens_of(tables, clock), list[str]()
+
+    def note(*details: object) -> None:
+        asked.append(str(details[2]))
+
+    event.listen(Engine, "before_cursor_execute", note)
+    try:
+        await tokens.due(NOW)
+        await tokens.next_due()
+        await tokens.to_test()
+    finally:
+        event.remove(Engine, "before_cursor_execute", note)
+    queries = [statement for statement in asked if "minted_tokens" in statement]
+    assert len(queries) == 3
+    assert all(str(IS_LEFT) in statement for statement in queries)  # the index's condition, word for word
