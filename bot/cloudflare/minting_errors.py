@@ -19,8 +19,7 @@ CloudflareError
 
 RotationError                  no answer of Cloudflare, but what the bot found
 ├── TokenNotOurs
-├── CreateUnanswered           transient: it is not known yet whether there is a token
-└── SecondInstallation
+└── CreateUnanswered           transient: it is not known yet whether there is a token
 """
 
 # ruff: noqa: N818 - the leaves are named for what happened, as in the documents
@@ -220,14 +219,6 @@ class CreateUnanswered(
 
     code = "create_unanswered"
     who_acts = WhoActs.CLOUDFLARE
-
-
-class SecondInstallation(RotationError):
-    """The account has tokens with the mark of another installation."""
-
-    code = "second_installation"
-    user_message = "Another installation of the bot creates tokens in the same Cloudflare account."
-    operator_fix = "let only one of them rotate a bucket: each takes back only its own tokens"
 
 
 MEANING_FOR_MINTED: Final[Mapping[type[BotError], type[MintedTokenError]]] = {

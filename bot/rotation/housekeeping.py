@@ -15,7 +15,7 @@ from bot.cloudflare.answers import TokenStatus
 from bot.cloudflare.errors import CloudflareError
 from bot.cloudflare.minter import MintingClient
 from bot.cloudflare.minting_answers import ListedToken
-from bot.cloudflare.minting_errors import SecondInstallation, TokenNotOurs
+from bot.cloudflare.minting_errors import TokenNotOurs
 from bot.metrics import CHANGED_BY_HAND, Metrics
 from bot.model.errors import BotError
 from bot.model.minted import OVER, REPLACEABLE, SETTLE_AFTER, MintedState, MintedToken, MintingLease
@@ -30,7 +30,7 @@ SIGN_EVERY: Final = timedelta(minutes=1)
 """How often a minter says that it is there."""
 
 _FIX: Final = "look at the catalog's credential with `/r2-credential status`, and rotate or store it"
-_FIX_OF_SECOND: Final = SecondInstallation.operator_fix
+_FIX_OF_SECOND: Final = "let only one of them rotate a bucket: each takes back only its own tokens"
 _DISABLED_BY_HAND: Final = "token_disabled_by_hand"
 _IN_USE: Final = frozenset({MintedState.PROVEN, MintedState.IN_SLOT})
 
