@@ -198,7 +198,7 @@ class Allowlist:
 
 
 def find_fitting(rules: Iterable[Rule], request: Request) -> list[Rule]:
-    """Return the rules that let somebody do this, whoever it is."""
+    """Return the rules that let somebody do this, whichever person that is."""
     return [rule for rule in rules if rule.refuse_of_anybody(request) is None]
 
 
