@@ -135,17 +135,6 @@ def _minter(base: Base, cloudflare: MintingClient, installations: Installations,
     quota = Quota(
         most=settings.rotate_quota, cloudflare=cloudflare, installations=installations, tokens=tokens, clock=clock
     )
-    making = Making(
-        cloudflare=cloudflare,
-        tokens=tokens,
-        scope=settings.rotate_scope,
-        sealing_key=lambda: store.sealing.sealing_key,
-        lifetime=lifetime_of(base),
-        quota=quota,
-        clock=clock,
-    )
-    healing = Healing(submissions, store.catalogs, clock, settings.ttl)
-    taking_back = TakingBack(cloudflare=cloudflare, tokens=tokens, heal=healing.heal, clock=clock)
     house = Housekeeping(
         cloudflare=cloudflare,
         tokens=tokens,
@@ -155,6 +144,18 @@ def _minter(base: Base, cloudflare: MintingClient, installations: Installations,
         clock=clock,
         metrics=base.metrics,
     )
+    making = Making(
+        cloudflare=cloudflare,
+        tokens=tokens,
+        scope=settings.rotate_scope,
+        sealing_key=lambda: store.sealing.sealing_key,
+        lifetime=lifetime_of(base),
+        quota=quota,
+        clock=clock,
+        on_refusal=house.look_again,
+    )
+    healing = Healing(submissions, store.catalogs, clock, settings.ttl)
+    taking_back = TakingBack(cloudflare=cloudflare, tokens=tokens, heal=healing.heal, clock=clock)
     return Minter(
         tokens=tokens,
         making=making,

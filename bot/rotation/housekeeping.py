@@ -79,6 +79,10 @@ class Housekeeping:
             self._signed_at = now
             await self._note(self._trouble)
 
+    def look_again(self) -> None:
+        """Look within a minute: Cloudflare has refused the minting token, and other processes have to know."""
+        self._is_done = False
+
     async def look(self) -> bool:
         """Do all of it once, unless another process does. Never fails: what went wrong is noted, and told."""
         trouble: str | None = None

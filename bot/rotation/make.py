@@ -15,7 +15,7 @@ import structlog
 from bot.cloudflare.errors import CloudflareError
 from bot.cloudflare.exchange import Turn
 from bot.cloudflare.minter import MintingClient
-from bot.cloudflare.minting_errors import CreateUnanswered, TokenNotOurs
+from bot.cloudflare.minting_errors import CreateUnanswered, MintingError, TokenNotOurs
 from bot.delivery.endings import end_unwritten
 from bot.delivery.retry import wait
 from bot.delivery.schedule import urgency_of
@@ -52,7 +52,10 @@ class Making:
         lifetime: Lifetime,
         quota: Quota,
         clock: Callable[[], datetime],
+        on_refusal: Callable[[], None] = lambda: None,
     ) -> None:
+        """Take `on_refusal`, called when Cloudflare refuses what is asked with the minting token."""
+        self._on_refusal = on_refusal
         self._cloudflare = cloudflare
         self._tokens = tokens
         self._scope = scope
@@ -158,6 +161,8 @@ class Making:
             self._note_tried(waiting, now + pause)
             await self._tokens.note_waiting(waiting, wait(submission, submission.expires_at, error, Changes()))
             return
+        if isinstance(error, MintingError):
+            self._on_refusal()
         await self._tokens.note_waiting(waiting, end_unwritten(submission, State.FAILED, error, now))
 
     def _note_tried(self, waiting: Pending, not_before: datetime) -> None:

@@ -163,6 +163,7 @@ class Process:
                 lifetime=Lifetime(every=timedelta(days=30), rules=lambda: [RULE]),
                 quota=quota,
                 clock=clock,
+                on_refusal=self.house.look_again,
             ),
             taking_back=TakingBack(
                 cloudflare=self.minting,

@@ -7,6 +7,7 @@ from structlog.testing import capture_logs
 
 from bot.metrics import CHANGED_BY_HAND
 from bot.model.minted import MintedState
+from bot.model.submission import State
 from bot.model.token_name import Scope, TokenName
 from bot.sandbox.account_tokens import AccountToken
 from bot.sandbox.policies import BUCKET_ITEM_WRITE, CATALOG_WRITE
@@ -103,6 +104,23 @@ async def test_after_trouble_it_looks_again_in_a_minute(rig: Rig) -> None:
     assert standing is not None
     assert standing.trouble is None
     assert standing.tokens == 0
+
+
+async def test_a_minting_token_that_is_refused_is_known_to_all_within_minutes(rig: Rig) -> None:
+    """The rotation has failed at once; an alert, *Only look* and the schedule must not go on for an hour."""
+    await rig.run_for(10 * MINUTES)
+    rig.fake.minting_state = "expired"
+    pressed = await rig.press("lake")
+    await rig.run_for(2 * MINUTES)
+    assert (await rig.find(pressed)).state is State.FAILED
+    standing = await rig.process.installations.standing()
+    assert standing is not None
+    assert standing.trouble is not None
+    rig.fake.minting_state = "good"
+    await rig.run_for(2 * MINUTES)
+    standing = await rig.process.installations.standing()
+    assert standing is not None
+    assert standing.trouble is None
 
 
 @pytest.mark.parametrize("how", CHANGED_BY_HAND.labels[0].values)
