@@ -4,7 +4,7 @@ import asyncio
 import json
 import signal
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,6 +91,16 @@ async def test_the_slot_of_a_test_bucket(desk: Desk) -> None:
     assert _live(desk) == []
 
 
+@pytest.fixture
+def heeded() -> Iterator[None]:
+    """Have processes that are started heed signals that this one may ignore, under nohup or in the background."""
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGINT, signal.SIGHUP)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("heeded")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 async def test_a_signal_cleans_up(desk: Desk, number: signal.Signals) -> None:
     """The token of which it waits to become active is deleted; the exit code says that it did not end."""
