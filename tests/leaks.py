@@ -22,7 +22,8 @@ def _forms(plain: bytes) -> Iterator[tuple[str, bytes]]:
     yield "utf-16", plain.decode().encode("utf-16-le")
     yield "utf-16 in hex", plain.decode().encode("utf-16-le").hex().encode()
     for offset in range(3):
-        # The neighbours of the text change its outermost base64 characters: only the middle is always the same.
-        middle = base64.b64encode(b"\0" * offset + plain)[4:-4]
+        # The neighbours of the text change its outermost base64 characters, of six bits each: the others stay the same.
+        # All of them are compared: of a short text, four characters are found by chance in a few megabytes.
+        middle = base64.b64encode(b"\0" * offset + plain)[-(-8 * offset // 6) : 8 * (offset + len(plain)) // 6]
         yield f"base64 at offset {offset}", middle
         yield f"base64url at offset {offset}", middle.translate(bytes.maketrans(b"+/", b"-_"))
