@@ -63,6 +63,9 @@ KEY_RING: Final = KeyRing(*load_private_keys(generate_private_key()))
 RULE: Final = Rule(name="rule", who=People(users=frozenset({"U1", "U2"})), verbs=frozenset(Verb))
 METRICS: Final = Metrics()
 _STEP: Final = timedelta(seconds=1)
+_LOOK: Final = timedelta(minutes=1)
+_LONG_LOOK: Final = timedelta(minutes=10)
+"""How far time goes at once while nothing is under way: an hour of grace need not take sixty steps."""
 
 
 def key_of(bucket: str) -> BucketKey:
@@ -278,8 +281,10 @@ class Rig:
     async def take_steps(self) -> datetime:
         """Take every step that is due now, and return when the next one is."""
         await self.process.house.look_if_due()
-        upcoming = [self.clock() + timedelta(minutes=1)]
-        for key in await self._keys():
+        keys, due_at = await self._keys(), await self.process.tokens.next_due()
+        upcoming = [self.clock() + (_LOOK if keys else _LONG_LOOK)]
+        upcoming += [due_at] if due_at is not None and due_at > self.clock() else []
+        for key in keys:
             upcoming += [at for at in (await self.process.deliver(key), await self.process.mint(key)) if at is not None]
         if await self.process.submissions.overdue_keys(self.clock() + _STEP):  # a token was made for it meanwhile
             return self.clock()

@@ -34,7 +34,7 @@ def postgres(postgres_server: str) -> Iterator[Postgres]:
         execute(postgres_server, f"DROP DATABASE {name} WITH (FORCE)")
 
 
-@pytest.mark.parametrize("examples", [10, pytest.param(100, marks=pytest.mark.thorough)])
+@pytest.mark.parametrize("examples", [6, pytest.param(100, marks=pytest.mark.thorough)])
 def test_the_invariants_hold_on_sqlite(sqlite_files: SqliteFiles, examples: int) -> None:
     """Whatever happens in between, on real files."""
     explore(sqlite_files, EXAMPLES or examples, is_random=bool(EXAMPLES))
